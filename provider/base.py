@@ -1,0 +1,125 @@
+"""The one seam: a provider answers an OpenAI request.
+
+Everything that can answer is a `Provider`: a hosted endpoint, the local engine, or something that
+holds other providers (routing, switching, fallback, metering). The in-process SDK client and the
+HTTP server only carry `ApiRequest`s to a provider, so the two cannot drift apart.
+
+This module is a leaf: no I/O, no torch, no HTTP library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+from provider.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """One request to an OpenAI API, as it came in.
+
+    `path` starts with the API version (`/v1/chat/completions`) and carries no query string.
+    `headers` have lower-case names. `body` is the exact bytes of the client, so that a provider
+    that forwards can do so byte for byte. `context` carries facts of our own about the request
+    (the key's id, the deadline); it never leaves the process.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    query: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object, parsed once.
+
+        Raises `InvalidRequest` (400) for bytes that are not UTF-8, not JSON, or not an object.
+        """
+        return _parse_object(self.body)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id the server gave the request (`x-request-id`), if any."""
+        return self.headers.get("x-request-id")
+
+    def with_json(self, body: Mapping[str, Any]) -> ApiRequest:
+        """The same request with another JSON body."""
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return replace(self, body=encoded)
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """A body that arrives piece by piece; `aclose()` cancels the work that produces it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ApiResponse:
+    """Status, headers (lower-case names), and either the whole body or a stream of it."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | ByteStream = b""
+
+    @property
+    def streamed(self) -> bool:
+        return not isinstance(self.body, bytes)
+
+    async def read(self) -> bytes:
+        """The whole body; a stream is read to its end and closed."""
+        if isinstance(self.body, bytes):
+            return self.body
+        try:
+            return b"".join([piece async for piece in self.body])
+        finally:
+            await self.body.aclose()
+
+    @classmethod
+    def from_json(
+        cls, body: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> ApiResponse:
+        encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return cls(status, {"content-type": "application/json", **(headers or {})}, encoded)
+
+
+class Provider(Protocol):
+    """Answers OpenAI requests.
+
+    `answer` raises `provider.errors.ApiError` for a request that fails before its first byte; the
+    carriers (client, server) turn it into OpenAI's error body. It may also return a response with
+    an error status, as a provider that forwards does. It is safe to call from several tasks.
+    """
+
+    async def answer(self, request: ApiRequest) -> ApiResponse: ...
+    async def aclose(self) -> None: ...
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise InvalidRequest("The JSON body is nested too deeply.") from error
+    except ValueError as error:
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request. (HINT: This likely means you "
+            "aren't using your HTTP library correctly. The API expects a JSON payload, but what "
+            f"was sent was not valid JSON: {error}.)"
+        ) from error
+    if not isinstance(parsed, dict):
+        raise InvalidRequest(
+            f"The JSON body must be an object, but got {type(parsed).__name__} instead."
+        )
+    return parsed
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
