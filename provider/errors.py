@@ -85,8 +85,9 @@ class ContextTooLong(InvalidRequest):
                 f"However, your messages resulted in {prompt} tokens. "
                 "Please reduce the length of the messages."
             )
-        return cls(f"This model's maximum context length is {limit} tokens. {asked}",
-                   param="messages")
+        return cls(
+            f"This model's maximum context length is {limit} tokens. {asked}", param="messages"
+        )
 
 
 class Unauthenticated(ApiError):

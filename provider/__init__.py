@@ -1,0 +1,65 @@
+"""Leave a hosted OpenAI model without rewriting your app, and come back in one variable.
+
+    from provider import OpenAI      # was: from openai import OpenAI
+
+Importing this package loads nothing: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from provider.apps import Embedder, LLM, get_embedder, get_llm
+    from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
+    from provider.client import AsyncOpenAI, OpenAI
+    from provider.errors import ApiError, ConfigurationError
+    from provider.factory import build
+    from provider.settings import Settings
+
+_HOMES = {
+    "ApiError": "provider.errors",
+    "ApiRequest": "provider.base",
+    "ApiResponse": "provider.base",
+    "AsyncOpenAI": "provider.client",
+    "ByteStream": "provider.base",
+    "ConfigurationError": "provider.errors",
+    "Embedder": "provider.apps",
+    "LLM": "provider.apps",
+    "OpenAI": "provider.client",
+    "Provider": "provider.base",
+    "Settings": "provider.settings",
+    "build": "provider.factory",
+    "get_embedder": "provider.apps",
+    "get_llm": "provider.apps",
+}
+
+__all__ = [
+    "LLM",
+    "ApiError",
+    "ApiRequest",
+    "ApiResponse",
+    "AsyncOpenAI",
+    "ByteStream",
+    "ConfigurationError",
+    "Embedder",
+    "OpenAI",
+    "Provider",
+    "Settings",
+    "build",
+    "get_embedder",
+    "get_llm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,303 @@
+"""Every variable, typed, with one line each. The only reader of the environment.
+
+The line under a field (`description`) is also its comment in `.env.example` and its row in
+docs/configuration.md; `python -m provider.configuration` writes both and a test keeps them equal.
+A value that cannot work raises `ConfigurationError` naming the variable, the value, what was
+expected and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from provider.errors import ConfigurationError
+
+DEMO = "demo"
+"""The value of a model setting that means the small checkpoint shipped with the project."""
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _pairs(value: Any) -> Any:
+    """`a=b,c=d` or a JSON object as a mapping."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return json.loads(value)
+    pairs = [item.split("=", 1) for item in value.split(",") if item.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("expected NAME=MODEL pairs separated by commas, or a JSON object")
+    return {name.strip(): target.strip() for name, target in pairs}
+
+
+def _names(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if _text(value) else value
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _size(value: Any) -> Any:
+    """`5GiB`, `800MB`, `1073741824` as bytes (binary units)."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().upper().removesuffix("B").removesuffix("I")
+    unit = text[-1:] if text[-1:] in _UNITS else ""
+    try:
+        return int(float(text.removesuffix(unit)) * _UNITS[unit])
+    except ValueError:
+        raise ValueError("expected a size such as 5GiB or 800MiB") from None
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError("expected an http(s) URL such as https://api.openai.com/v1")
+    return value.rstrip("/")
+
+
+def _provider(value: str) -> str:
+    from provider.factory import PROVIDERS
+
+    if value not in PROVIDERS:
+        raise ValueError(f"expected one of {', '.join(sorted(PROVIDERS))}")
+    return value
+
+
+Url = Annotated[str, AfterValidator(_url)]
+ProviderName = Annotated[str, AfterValidator(_provider)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+class SwitchSettings(BaseSettings):
+    """Which side answers"""
+
+    llm_provider: ProviderName = Field(
+        "openai", description="Who answers chat completions: openai, local or litellm."
+    )
+    embedding_provider: ProviderName = Field(
+        "openai", description="Who answers embeddings: openai, local or litellm."
+    )
+    model_aliases: Pairs = Field(
+        {
+            "gpt-4o-mini": "default",
+            "gpt-4o": "default",
+            "text-embedding-3-small": "default",
+        },
+        description="Names that apps ask for and the local model that answers, NAME=MODEL pairs; "
+        "`default` is the loaded model, NAME `*` is every other name.",
+    )
+    portability: Literal["warn", "enforce", "off"] = Field(
+        "warn",
+        description="What to do with a request that the other provider would refuse: "
+        "warn (header and log), enforce (400) or off.",
+    )
+
+
+class OpenAISettings(BaseSettings):
+    """The hosted side"""
+
+    openai_api_key: SecretStr | None = Field(None, description="Key for the hosted API.")
+    openai_base_url: Url = Field(
+        "https://api.openai.com/v1",
+        description="Base URL of the hosted API, or of any OpenAI-compatible server.",
+    )
+    openai_org_id: str | None = Field(None, description="OpenAI organisation of the key.")
+    openai_project_id: str | None = Field(None, description="OpenAI project of the key.")
+    openai_model: str = Field("gpt-4o-mini", description="Hosted model of `get_llm()`.")
+    openai_embedding_model: str = Field(
+        "text-embedding-3-small", description="Hosted embedding model of `get_embedder()`."
+    )
+    openai_embedding_dimensions: int = Field(
+        512, ge=1, le=3072, description="Dimensions of the hosted embedding space."
+    )
+    openai_timeout: float = Field(
+        600.0, gt=0, description="Seconds until a hosted request is given up."
+    )
+
+
+class LocalLLMSettings(BaseSettings):
+    """The local language model"""
+
+    local_llm_model_path: str = Field(
+        DEMO,
+        description="Folder or hub id of the local model; `demo` is the checkpoint shipped here.",
+    )
+    local_llm_revision: str | None = Field(
+        None, description="Revision (commit, tag or branch) of a hub id."
+    )
+    local_llm_name: str | None = Field(
+        None, description="Name the local model is served under; unset: its folder's or hub name."
+    )
+    local_llm_device: Device = Field(
+        "auto", description="Device of the local model: auto, cuda, cuda:N, mps or cpu."
+    )
+    local_llm_dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Precision of the weights: auto, bf16, fp16 or fp32."
+    )
+    local_llm_quantization: Literal["none", "nf4", "int8"] = Field(
+        "none", description="Quantisation of the weights at load: none, nf4 (4 bit) or int8."
+    )
+    local_llm_max_new_tokens: int = Field(
+        4096, ge=1, description="Most tokens generated when a request does not say."
+    )
+    local_llm_context_length: int | None = Field(
+        None, ge=16, description="Longest prompt plus answer in tokens; unset: the model's own."
+    )
+    local_llm_memory: Size | None = Field(
+        None,
+        description="Most device memory for weights and KV cache, such as 5GiB; "
+        "unset: what is free.",
+    )
+    local_llm_max_batch: int = Field(
+        64, ge=1, le=1024, description="Most answers generated at the same time."
+    )
+    local_llm_queue: int = Field(
+        256, ge=1, description="Requests that may wait; one more is refused with 429."
+    )
+    local_llm_threads: int | None = Field(
+        None, ge=1, description="CPU threads of the local models; unset: all cores."
+    )
+    local_llm_adapters: Path | None = Field(
+        None, description="Folder whose sub-folders are LoRA adapters, loaded at start."
+    )
+    local_llm_max_adapters: int = Field(
+        8, ge=0, description="Adapters kept in memory; the least recently used one makes room."
+    )
+
+
+class LocalEmbeddingSettings(BaseSettings):
+    """The local embedding model"""
+
+    local_embedding_model: str = Field(
+        "BM-K/KoSimCSE-roberta",
+        description="Folder or hub id of the local embedding model; `demo` is the one shipped "
+        "here.",
+    )
+    local_embedding_revision: str | None = Field(
+        None, description="Revision (commit, tag or branch) of a hub id."
+    )
+    local_embedding_device: Device = Field(
+        "auto", description="Device of the embedding model: auto, cuda, cuda:N, mps or cpu."
+    )
+
+
+class ServerSettings(BaseSettings):
+    """The server"""
+
+    sllm_host: str = Field("127.0.0.1", description="Address the server listens on.")
+    sllm_port: int = Field(
+        8000, ge=0, le=65535, description="Port the server listens on; 0 picks a free one."
+    )
+    sllm_api_keys: Names = Field(
+        [],
+        description="Keys that clients may use, comma-separated; plain, or `sha256:` and the "
+        "hex digest of the key. Required when the address is not loopback.",
+    )
+    sllm_admin_key: SecretStr | None = Field(
+        None, description="Key for loading adapters and for /admin; unset: those are closed."
+    )
+    sllm_max_body: Size = Field(
+        50 * 2**20, description="Largest request body, such as 50MiB; a larger one gets 413."
+    )
+    sllm_max_requests: int = Field(
+        512, ge=1, description="Requests answered at the same time; one more gets 429."
+    )
+    sllm_read_timeout: float = Field(
+        30.0, gt=0, description="Seconds a client may take to send its request (408 after that)."
+    )
+    sllm_request_timeout: float = Field(
+        600.0, gt=0, description="Seconds until a request is given up."
+    )
+    sllm_drain_timeout: float = Field(
+        30.0, ge=0, description="Seconds that requests under way get to finish on SIGTERM."
+    )
+    sllm_cors_origins: Names = Field(
+        [], description="Origins that browsers may call from, comma-separated; unset: none."
+    )
+
+
+class Settings(
+    ServerSettings, LocalEmbeddingSettings, LocalLLMSettings, OpenAISettings, SwitchSettings
+):
+    """All settings, read from the environment and from `.env` in the working directory.
+
+    Raises `ConfigurationError` with one sentence per variable that cannot work.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=False,
+    )
+
+    own_prefixes: ClassVar[tuple[str, ...]] = ("LOCAL_LLM_", "LOCAL_EMBEDDING_", "SLLM_")
+
+    def __init__(self, **values: Any) -> None:
+        _refuse_unknown(self.own_prefixes, type(self).model_fields)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(_sentences(type(self), error)) from None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if not _loopback(self.sllm_host) and not self.sllm_api_keys:
+            raise ValueError(
+                f"SLLM_HOST={self.sllm_host!r} is reachable from other machines, so "
+                "SLLM_API_KEYS must name at least one key; set it, or use "
+                "SLLM_HOST=127.0.0.1."
+            )
+        return self
+
+
+def _refuse_unknown(prefixes: tuple[str, ...], known: Mapping[str, Any]) -> None:
+    """A misspelt variable of ours is an error, not a default that nobody asked for."""
+    for name in sorted(os.environ):
+        if name.upper().startswith(prefixes) and name.lower() not in known:
+            close = difflib.get_close_matches(name.lower(), known, n=1)
+            hint = f"did you mean {close[0].upper()}?" if close else "unset it."
+            raise ConfigurationError(f"There is no setting {name}; {hint}")
+
+
+def _loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _sentences(settings: type[Settings], error: ValidationError) -> str:
+    return "\n".join(_sentence(settings, dict(item)) for item in error.errors())
+
+
+def _sentence(settings: type[Settings], item: Mapping[str, Any]) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not item["loc"]:
+        return message
+    name = str(item["loc"][0])
+    field = settings.model_fields.get(name.lower())
+    secret = field is not None and "Secret" in str(field.annotation)
+    value = "(hidden)" if secret or "KEY" in name.upper() else repr(item["input"])
+    purpose = f" {field.description}" if field is not None else ""
+    return f"{name.upper()}={value} cannot be used: {message}.{purpose}"
