@@ -1,0 +1,49 @@
+"""A constraint on generated text: a grammar, its identity, and fresh matchers for it.
+
+The grammar is immutable and shared; the matcher is the state of one answer and never is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+# Compact, and nothing else: a model that may write blanks can write them until its budget is gone.
+COMPACT: dict[str, Any] = {
+    "item_separator": ",",
+    "key_separator": ":",
+    "whitespace_flexible": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`grammar` is llguidance grammar text (Lark or its JSON form); `key` identifies what it
+    enforces: equal keys, equal languages in the same order."""
+
+    grammar: str
+    key: str
+
+    def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
+        """A matcher at the start of an answer; it has mutable state and serves one answer only.
+
+        It never raises for what the model writes: ask `is_error()`.
+        """
+        from llguidance import LLMatcher
+
+        return LLMatcher(tokenizer, self.grammar, log_level=0)
+
+
+def digest(kind: str, text: str) -> str:
+    """The key of a constraint of this kind with this source text."""
+    return hashlib.sha256(f"{kind}\0{text}".encode()).hexdigest()
+
+
+def canonical(schema: Any) -> str:
+    """JSON text of a schema; key order is kept because it decides the order of the output."""
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
