@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from provider.apps import Embedder, LLM, get_embedder, get_llm
+    from provider.apps import LLM, Embedder, get_embedder, get_llm
     from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
     from provider.client import AsyncOpenAI, OpenAI
     from provider.errors import ApiError, ConfigurationError

@@ -263,6 +263,12 @@ class Settings(
         except ValidationError as error:
             raise ConfigurationError(_sentences(type(self), error)) from None
 
+    @property
+    def stock_client(self) -> bool:
+        """Whether OpenAI answers everything and nothing wraps it: then the SDK's own client,
+        untouched, is the right one."""
+        return self.llm_provider == self.embedding_provider == "openai"
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if not _loopback(self.sllm_host) and not self.sllm_api_keys:

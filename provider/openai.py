@@ -1,0 +1,151 @@
+"""The hosted side: forwards a request, byte for byte, to OpenAI or anything that speaks its API.
+
+The body goes out as it came in and comes back as it was sent, streams unbuffered; only headers
+that belong to one hop (RFC 9110, section 7.6.1), the client's key and cookies are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from provider.base import ApiRequest, ApiResponse
+from provider.errors import ApiError, BadGateway, UpstreamTimeout
+from provider.sdk_http import httpx
+
+if TYPE_CHECKING:
+    from provider.settings import Settings
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NOT_SENT = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "authorization", "cookie"}
+_NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server"}
+
+_FAILURES: tuple[tuple[type[Exception], type[ApiError], str], ...] = (
+    (httpx.ConnectTimeout, UpstreamTimeout, "did not accept a connection in time"),
+    (httpx.TimeoutException, UpstreamTimeout, "did not answer in time"),
+    (httpx.ConnectError, BadGateway, "could not be reached"),
+    (httpx.DecodingError, BadGateway, "sent a body that cannot be decoded"),
+    (httpx.RemoteProtocolError, BadGateway, "broke off or did not speak HTTP"),
+    (httpx.TransportError, BadGateway, "broke the connection"),
+    (httpx.InvalidURL, BadGateway, "has an address that is not a URL"),
+)
+
+
+class OpenAIProvider:
+    """Forwards to `openai_base_url`.
+
+    The key of the settings replaces the request's; without one the request's own key is used.
+    Raises `BadGateway` (502) and `UpstreamTimeout` (504) when there is no answer to pass on; any
+    answer, errors included, is passed on as it is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._base_url = settings.openai_base_url
+        # A connection pool belongs to the event loop that opened its sockets.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            WeakKeyDictionary()
+        )
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        client = self._client()
+        outgoing = client.build_request(
+            request.method,
+            self._url(request),
+            headers=self._headers(request),
+            content=request.body or None,
+        )
+        with self._translated():
+            response = await client.send(outgoing, stream=True)
+        headers = _kept(response.headers, _NOT_RETURNED)
+        stream = UpstreamStream(self, response)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            return ApiResponse(response.status_code, headers, stream)
+        whole = ApiResponse(response.status_code, headers, stream)
+        return ApiResponse(response.status_code, headers, await whole.read())
+
+    async def aclose(self) -> None:
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._settings.openai_timeout, connect=5.0),
+                limits=httpx.Limits(max_connections=1000, max_keepalive_connections=100),
+                # One client's cookies must not travel with another client's requests.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        return self._clients[loop]
+
+    def _url(self, request: ApiRequest) -> str:
+        url = self._base_url + request.path.removeprefix("/v1")
+        return f"{url}?{request.query}" if request.query else url
+
+    def _headers(self, request: ApiRequest) -> dict[str, str]:
+        headers = _kept(request.headers, _NOT_SENT)
+        # Whoever wraps this provider reads the body, so it is asked for uncompressed.
+        headers["accept-encoding"] = "identity"
+        key = self._settings.openai_api_key
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.get_secret_value()}"
+        elif "authorization" in request.headers:
+            headers["authorization"] = request.headers["authorization"]
+        if self._settings.openai_org_id is not None:
+            headers.setdefault("openai-organization", self._settings.openai_org_id)
+        if self._settings.openai_project_id is not None:
+            headers.setdefault("openai-project", self._settings.openai_project_id)
+        return headers
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The HTTP library's exceptions in OpenAI's vocabulary."""
+        try:
+            yield
+        except tuple(kind for kind, _, _ in _FAILURES) as error:
+            for kind, translated, what in _FAILURES:
+                if isinstance(error, kind):
+                    raise translated(f"The server at {self._base_url} {what}.") from error
+            raise
+
+
+class UpstreamStream:
+    """The bytes of an upstream response as they arrive."""
+
+    def __init__(self, provider: OpenAIProvider, response: httpx.Response) -> None:
+        self._provider = provider
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with self._provider._translated():
+            async for piece in self._response.aiter_raw():
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _kept(headers: Mapping[str, str], left_out: frozenset[str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items() if name.lower() not in left_out}
+
+
+def build(settings: Settings) -> OpenAIProvider:
+    return OpenAIProvider(settings)

@@ -1,0 +1,51 @@
+"""Sends each path to the side that answers it: embeddings to one provider, the rest to another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from provider.base import ApiRequest, ApiResponse, Provider
+from provider.errors import ModelNotFound
+
+EMBEDDINGS = "/v1/embeddings"
+MODELS = "/v1/models"
+
+
+class Routes:
+    """A provider of two sides; the model list is the union of theirs."""
+
+    def __init__(self, llm: Provider, embedding: Provider) -> None:
+        self._llm = llm
+        self._embedding = embedding
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        if request.path == EMBEDDINGS:
+            return await self._embedding.answer(request)
+        if request.method == "GET" and request.path == MODELS:
+            return await self._models(request)
+        if request.method == "GET" and request.path.startswith(f"{MODELS}/"):
+            return await self._model(request)
+        return await self._llm.answer(request)
+
+    async def aclose(self) -> None:
+        await self._llm.aclose()
+        await self._embedding.aclose()
+
+    async def _models(self, request: ApiRequest) -> ApiResponse:
+        listed = [await side.answer(request) for side in (self._llm, self._embedding)]
+        for response in listed:
+            if response.status != 200:
+                return response
+        models: dict[str, Any] = {}
+        for response in listed:
+            for model in json.loads(await response.read())["data"]:
+                models.setdefault(model["id"], model)
+        return ApiResponse.from_json({"object": "list", "data": list(models.values())})
+
+    async def _model(self, request: ApiRequest) -> ApiResponse:
+        try:
+            response = await self._llm.answer(request)
+        except ModelNotFound:
+            return await self._embedding.answer(request)
+        return response if response.status != 404 else await self._embedding.answer(request)
