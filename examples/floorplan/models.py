@@ -1,0 +1,80 @@
+"""What the app wants back from the model: the analysis of one floor plan.
+
+The order of the fields is the order in which a model writes them, so facts stand before the
+verdicts that rest on them. Every field is required and no object is open: the strict subset of
+JSON Schema that OpenAI's structured outputs accept.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RoomKind = Literal[
+    "거실", "침실", "주방", "욕실", "현관", "복도", "발코니", "드레스룸", "서재", "다용도실"
+]
+Verdict = Literal["적합", "미달", "기준없음"]
+Grade = Literal["A", "B", "C"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Room(Strict):
+    """한 공간의 분석"""
+
+    name: str = Field(description="입력에 적힌 공간 이름 그대로")
+    kind: RoomKind = Field(description="공간의 종류")
+    area_m2: float = Field(description="면적(㎡)")
+    required_m2: float | None = Field(description="이 종류에 요구되는 최소 면적(㎡), 없으면 null")
+    verdict: Verdict = Field(description="최소 면적 기준에 대한 판정")
+    windows: int = Field(description="창의 수")
+    connections: int = Field(description="이 공간에 이어진 연결의 수")
+
+
+class ComplianceItem(Strict):
+    """기준 하나의 준수 여부"""
+
+    rule: str = Field(description="기준의 이름")
+    failed_rooms: list[str] = Field(description="기준을 지키지 못한 공간의 이름")
+    passed: bool = Field(description="기준을 지켰는가")
+    reason: str = Field(description="판정의 이유")
+
+
+class Compliance(Strict):
+    """기준 준수"""
+
+    items: list[ComplianceItem] = Field(description="기준별 결과, 입력의 기준 순서대로")
+    failed_count: int = Field(description="지키지 못한 기준의 수")
+    compliant: bool = Field(description="모든 기준을 지켰는가")
+
+
+class DesignEvaluation(Strict):
+    """설계 평가"""
+
+    daylight: Grade = Field(description="채광: 창 없는 거실과 침실의 수로 평가")
+    circulation: Grade = Field(description="동선: 거실에 이어진 연결의 수로 평가")
+    privacy: Grade = Field(description="사생활: 현관에서 침실로 바로 이어지는지로 평가")
+    adequacy: Grade = Field(description="면적 충족: 미달인 공간의 수로 평가")
+    overall: Grade = Field(description="종합 등급")
+    strengths: list[str] = Field(description="장점")
+    recommendations: list[str] = Field(description="개선 권고")
+
+
+class Summary(Strict):
+    """요약"""
+
+    room_count: int = Field(description="공간의 수")
+    bedroom_count: int = Field(description="침실의 수")
+    bathroom_count: int = Field(description="욕실의 수")
+    headline: str = Field(description="한 문장 요약")
+
+
+class FloorPlanAnalysis(Strict):
+    """평면도 분석 결과"""
+
+    plan_id: str = Field(description="평면도 번호")
+    rooms: list[Room] = Field(description="공간별 분석, 입력 순서대로")
+    compliance: Compliance = Field(description="기준 준수 결과")
+    design_evaluation: DesignEvaluation = Field(description="설계 평가")
+    summary: Summary = Field(description="요약")

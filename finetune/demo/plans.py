@@ -1,0 +1,139 @@
+"""Random floor plans with criteria: the input of the demo task.
+
+A plan is what an app would send: a topology (6 to 12 spaces with Korean names, areas and windows,
+and the connections between them) and a context with the criteria to check. Same seed, same plan.
+"""
+
+from random import Random
+from typing import Any
+
+Plan = dict[str, Any]
+
+KIND_OF_NAME: dict[str, str] = {
+    "거실": "거실",
+    "가족실": "거실",
+    "안방": "침실",
+    "침실": "침실",
+    "아이방": "침실",
+    "손님방": "침실",
+    "부부침실": "침실",
+    "주방": "주방",
+    "식당": "주방",
+    "욕실": "욕실",
+    "화장실": "욕실",
+    "부부욕실": "욕실",
+    "공용욕실": "욕실",
+    "현관": "현관",
+    "복도": "복도",
+    "홀": "복도",
+    "발코니": "발코니",
+    "베란다": "발코니",
+    "드레스룸": "드레스룸",
+    "옷방": "드레스룸",
+    "서재": "서재",
+    "작업실": "서재",
+    "다용도실": "다용도실",
+    "세탁실": "다용도실",
+}
+"""What kind of room a name means, its trailing number aside."""
+
+TYPICAL_M2: dict[str, float] = {
+    "거실": 18.0,
+    "침실": 10.0,
+    "주방": 9.0,
+    "욕실": 4.0,
+    "현관": 3.0,
+    "복도": 5.0,
+    "발코니": 4.5,
+    "드레스룸": 4.0,
+    "서재": 7.0,
+    "다용도실": 3.5,
+}
+AREA_RULE = "최소면적"
+WINDOW_RULE = "최소창수"
+USES = ("아파트", "단독주택", "오피스텔", "빌라")
+LINKS = ("문", "미닫이문", "개구부")
+
+_CORE = (("거실", "가족실"), ("현관",), ("주방", "식당"), ("욕실", "화장실", "공용욕실"))
+_BEDROOMS = ("안방", "침실", "아이방", "손님방", "부부침실")
+_HUB_WEIGHT = {"거실": 3, "복도": 2}
+_EXTRAS = tuple(name for name, kind in KIND_OF_NAME.items() if kind not in {"거실", "현관"})
+
+
+def kind_of(name: str) -> str:
+    """The kind of room behind a name such as `침실2`. Raises KeyError for an unknown name."""
+    return KIND_OF_NAME[name.rstrip("0123456789")]
+
+
+def random_plan(random: Random) -> Plan:
+    """A plan with its criteria, drawn from `random`."""
+    names = _names(random, random.randint(6, 12))
+    return {
+        "topology": {
+            "plan_id": f"FP-{random.randint(1000, 9999)}",
+            "spaces": [_space(random, name) for name in names],
+            "connections": _connections(random, names),
+        },
+        "context": {
+            "use": random.choice(USES),
+            "residents": random.randint(1, 6),
+            "criteria": _criteria(random, names),
+        },
+    }
+
+
+def _names(random: Random, count: int) -> list[str]:
+    bases = [random.choice(options) for options in _CORE] + [random.choice(_BEDROOMS)]
+    bases += [random.choice(_EXTRAS + _BEDROOMS * 2) for _ in range(count - len(bases))]
+    total = {base: bases.count(base) for base in bases}
+    seen: dict[str, int] = {}
+    names = []
+    for base in bases:
+        seen[base] = seen.get(base, 0) + 1
+        numbered = total[base] > 1 or random.random() < 0.15
+        names.append(f"{base}{seen[base]}" if numbered else base)
+    random.shuffle(names)
+    return names
+
+
+def _space(random: Random, name: str) -> dict[str, Any]:
+    typical = TYPICAL_M2[kind_of(name)]
+    area = round(typical * random.uniform(0.7, 1.6), 1)
+    windows = random.choice((0, 1, 1, 1, 2, 2, 3))
+    return {"name": name, "area_m2": area, "windows": windows}
+
+
+def _connections(random: Random, names: list[str]) -> list[dict[str, str]]:
+    """A tree through all spaces, which leans towards hubs, and up to three edges more."""
+    order = sorted(names, key=lambda name: (kind_of(name) != "거실", random.random()))
+    pairs: set[tuple[str, str]] = set()
+    for index in range(1, len(order)):
+        placed = order[:index]
+        hub = random.choices(placed, [_HUB_WEIGHT.get(kind_of(name), 1) for name in placed])[0]
+        pairs.add(_pair(random, hub, order[index]))
+    for _ in range(random.randint(0, 3)):
+        first, second = random.sample(names, 2)
+        if (first, second) not in pairs and (second, first) not in pairs:
+            pairs.add((first, second))
+    edges = sorted(pairs)
+    random.shuffle(edges)
+    return [{"from": a, "to": b, "via": random.choice(LINKS)} for a, b in edges]
+
+
+def _pair(random: Random, first: str, second: str) -> tuple[str, str]:
+    return (first, second) if random.random() < 0.5 else (second, first)
+
+
+def _criteria(random: Random, names: list[str]) -> list[dict[str, Any]]:
+    """Three to five criteria, one of each rule and kind at most; some about absent kinds."""
+    present = sorted({kind_of(name) for name in names})
+    wanted = random.randint(3, 5)
+    chosen: dict[tuple[str, str], float | int] = {}
+    while len(chosen) < wanted:
+        kind = random.choice(present if random.random() < 0.9 else tuple(TYPICAL_M2))
+        if random.random() < 0.7:
+            steps = round(TYPICAL_M2[kind] * random.uniform(0.6, 1.2) * 2)
+            chosen[AREA_RULE, kind] = steps / 2
+        elif kind in {"거실", "침실", "주방", "서재"}:
+            chosen[WINDOW_RULE, kind] = random.choice((1, 1, 1, 2))
+    return [{"rule": rule, "kind": kind, "value": value} for (rule, kind), value in chosen.items()]
