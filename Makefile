@@ -1,0 +1,68 @@
+# `make serve` and `make test` do everything on a machine with Python 3.11 and make.
+
+PYTHON ?= python3.11
+VENV   := .venv
+CORE   := .venv-core
+BIN    := $(VENV)/bin
+PIP    := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint types unit core clients demo-model docs clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+serve: $(VENV)/.serve  ## set up, then serve the local provider on 127.0.0.1:8000
+	@$(BIN)/sllm serve --demo
+
+test: lint types unit core  ## set up, then lint, types and the whole suite
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+core: $(CORE)/.core  ## the contract with the core alone and openai 2.x
+	$(CORE)/bin/python -m pytest tests/core tests/contract
+
+clients: $(VENV)/.dev  ## other people's clients against the running server
+	$(BIN)/python -m tests.clients
+
+demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder again
+	$(BIN)/python -m finetune.demo all
+
+docs: $(VENV)/.dev  ## write the generated pages again
+	$(BIN)/python -m provider.configuration
+
+$(VENV)/bin/python:
+	@echo "Creating $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# PyTorch goes first and alone: it is the largest, and a range would admit a newer build.
+$(VENV)/.serve: $(INPUTS) | $(VENV)/bin/python
+	@echo "[1/2] Installing PyTorch (some 200 MB to 2 GB, once) ..."
+	@$(BIN)/python $(PIP) --progress-bar on torch==2.13.0
+	@echo "[2/2] Installing the local provider and the server ..."
+	@$(BIN)/python $(PIP) --progress-bar on --editable '.[local,server]'
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS) $(VENV)/.serve
+	@echo "Installing what development needs ..."
+	@$(BIN)/python $(PIP) --editable '.[local,server,vectors,embedded,finetune,dev]'
+	@touch $@
+
+$(CORE)/.core: $(INPUTS)
+	@echo "Creating $(CORE): the core alone, with openai 2.x ..."
+	@$(PYTHON) -m venv $(CORE)
+	@$(CORE)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint tests/core/constraints.txt --editable '.[server,schema,dev]'
+	@touch $@
+
+clean:  ## remove the environments and caches
+	rm -rf $(VENV) $(CORE) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
