@@ -1,0 +1,29 @@
+"""Embedding spaces in PostgreSQL: write, search, keep every space fresh, switch between them.
+
+Importing this package loads nothing: each public name is loaded when it is first used, so that
+the keeper of the embedded server starts without psycopg.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from provider.vectors.embedded import Cluster
+    from provider.vectors.shared import SharedServer
+
+_HOMES = {
+    "Cluster": "provider.vectors.embedded",
+    "SharedServer": "provider.vectors.shared",
+}
+
+__all__ = ["Cluster", "SharedServer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
