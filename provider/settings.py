@@ -237,8 +237,71 @@ class ServerSettings(BaseSettings):
     )
 
 
+class VectorSettings(BaseSettings):
+    """Vectors"""
+
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL (14 to 18, pgvector 0.5 or later); unset: an embedded server.",
+    )
+    embedded_database_dir: Path = Field(
+        Path(".sllm/postgres"), description="Folder of the embedded PostgreSQL."
+    )
+    vector_schema: str = Field(
+        "sllm",
+        min_length=1,
+        max_length=40,
+        description="Schema of our own tables; another one for each further table of documents.",
+    )
+    vector_table: str = Field(
+        "documents",
+        min_length=1,
+        description="Table of the documents, `table` or `schema.table`.",
+    )
+    vector_id_column: str = Field("id", description="Its primary key, one column.")
+    vector_text_columns: Names = Field(
+        ["content"], description="Columns whose text is embedded, joined by line breaks."
+    )
+    vector_metadata_column: str | None = Field(
+        "metadata", description="A jsonb column that searches can filter on, where there is one."
+    )
+    vector_embedding_column: str | None = Field(
+        "embedding", description="The vector column that the app already has, where it has one."
+    )
+    vector_embedding_provider: ProviderName = Field(
+        "openai", description="The embedding provider that the app's own column belongs to."
+    )
+    vector_type: Literal["vector", "halfvec"] = Field(
+        "vector",
+        description="Type of new vector columns: vector, or halfvec (half the space, pgvector "
+        "0.7 or later).",
+    )
+    vector_metric: Literal["cosine", "l2", "ip"] = Field(
+        "cosine", description="Distance of new spaces: cosine, l2 or ip (inner product)."
+    )
+    vector_ef_search: int = Field(
+        100, ge=1, le=1000, description="Candidates that an index search looks at."
+    )
+    embedding_dual_write: Literal["sync", "queue", "off"] = Field(
+        "queue",
+        description="How changed rows reach the other spaces: sync (in the same transaction), "
+        "queue (by `sllm db sync`) or off (a flip back then needs that first).",
+    )
+    embedding_on_incomplete: Literal["refuse", "warn"] = Field(
+        "refuse", description="What to do at start when the space of the provider lacks rows."
+    )
+    embedding_budget_usd: float | None = Field(
+        None, ge=0, description="Most dollars that one backfill may spend on hosted embeddings."
+    )
+
+
 class Settings(
-    ServerSettings, LocalEmbeddingSettings, LocalLLMSettings, OpenAISettings, SwitchSettings
+    VectorSettings,
+    ServerSettings,
+    LocalEmbeddingSettings,
+    LocalLLMSettings,
+    OpenAISettings,
+    SwitchSettings,
 ):
     """All settings, read from the environment and from `.env` in the working directory.
 
