@@ -53,9 +53,7 @@ class ChatTokenizer:
         self.vocab_size = len(tokenizer)
         self.chat_template = _template(tokenizer, chat_template)
         self.roles = _roles(self.chat_template)
-        self._options = (
-            {"enable_thinking": False} if "enable_thinking" in self.chat_template else {}
-        )
+        self._variables: dict[str, Any] = {"enable_thinking": False, **tokenizer.special_tokens_map}
         self._control = ControlTokens(tokenizer.backend_tokenizer, self._control_tokens())
         self._bytes = TokenBytes(tokenizer.backend_tokenizer)
         self.special_ids = frozenset(self._control.ids.values())
