@@ -1,0 +1,184 @@
+"""Answers of the chat API: `chat.completion` and its chunks, from what the engine sends.
+
+`Answer` follows one of a request's n answers. Both the whole completion and the stream are made of
+the same deltas, so they cannot differ. Every field that OpenAI's component schemas
+(CreateChatCompletionResponse, CreateChatCompletionStreamResponse) require or make nullable is
+present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from provider.engine.request import TokenLogprob, Usage
+from provider.protocol.deltas import CallArguments, CallStart, Delta, Reader, Text
+
+Ending = Literal["named", "legacy", "tools"]
+"""What calls end an answer with: a named choice ends `stop`, as OpenAI's does."""
+
+_ENDINGS = {"named": "stop", "legacy": "function_call", "tools": "tool_calls"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every object of one response repeats. `created` is Unix seconds."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+    def completion(self, choices: Sequence[Any], usage: Usage) -> dict[str, Any]:
+        return {
+            **self._fields("chat.completion", list(choices)),
+            "usage": usage_object(usage),
+            "service_tier": "default",
+            "system_fingerprint": self.fingerprint,
+        }
+
+    def chunk(self, choices: Sequence[Any]) -> dict[str, Any]:
+        return {
+            **self._fields("chat.completion.chunk", list(choices)),
+            "service_tier": "default",
+            "system_fingerprint": self.fingerprint,
+        }
+
+    def _fields(self, kind: str, choices: list[Any]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+@dataclass
+class Answer:
+    """One answer while it grows."""
+
+    index: int
+    reader: Reader
+    ending: Ending = "tools"
+    logprobs: bool = False
+    text: list[str] = field(default_factory=list)
+    calls: list[CallStart] = field(default_factory=list)
+    arguments: list[list[str]] = field(default_factory=list)
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    reason: str | None = None
+    _waiting: list[TokenLogprob] = field(default_factory=list)
+
+    def grow(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> list[Step]:
+        """The steps that this piece of text completes."""
+        self._waiting += logprobs
+        return [self._step(delta) for delta in self.reader.feed(text)]
+
+    def end(self, reason: Literal["stop", "length"]) -> list[Step]:
+        """The last steps; `reason` is the engine's."""
+        steps = [self._step(delta) for delta in self.reader.close()]
+        called = reason == "stop" and bool(self.calls)
+        self.reason = _ENDINGS[self.ending] if called else reason
+        return steps
+
+    def _step(self, delta: Delta) -> Step:
+        waiting, self._waiting = self._waiting, []
+        kept = tuple(waiting) if isinstance(delta, Text) else ()
+        self.tokens += kept
+        _COLLECT[type(delta)](self, delta)
+        return Step(delta, kept)
+
+    def choice(self) -> dict[str, Any]:
+        """The finished answer as a choice of `chat.completion`."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(self.text) if self.text or not self.calls else None,
+            "refusal": None,
+            "annotations": [],
+        }
+        if self.calls:
+            message |= self._called()
+        wanted = self.logprobs and not (self.calls and not self.text)
+        return {
+            "index": self.index,
+            "message": message,
+            "logprobs": logprobs_object(self.tokens) if wanted else None,
+            "finish_reason": self.reason,
+        }
+
+    def _called(self) -> dict[str, Any]:
+        bodies = [
+            {"name": call.name, "arguments": "".join(arguments)}
+            for call, arguments in zip(self.calls, self.arguments, strict=True)
+        ]
+        if self.ending == "legacy":
+            return {"function_call": bodies[0]}
+        return {
+            "tool_calls": [
+                {"id": call.id, "type": "function", "function": body}
+                for call, body in zip(self.calls, bodies, strict=True)
+            ]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A delta and the log-probabilities of the text in it."""
+
+    delta: Delta
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+def _collect_text(answer: Answer, delta: Any) -> None:
+    answer.text.append(delta.text)
+
+
+def _collect_call(answer: Answer, delta: Any) -> None:
+    answer.calls.append(delta)
+    answer.arguments.append([])
+
+
+def _collect_arguments(answer: Answer, delta: Any) -> None:
+    answer.arguments[delta.index].append(delta.text)
+
+
+_COLLECT: dict[type, Callable[[Answer, Any], None]] = {
+    Text: _collect_text,
+    CallStart: _collect_call,
+    CallArguments: _collect_arguments,
+}
+
+
+def logprobs_object(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """ChoiceLogprobs: `bytes` are the token's own, so that joined bytes give the text; `token` is
+    their reading, with U+FFFD where a token is only a part of a character."""
+    content = [
+        {
+            **_token(token.data, token.logprob),
+            "top_logprobs": [_token(data, logprob) for _, data, logprob in token.top],
+        }
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(data: bytes, logprob: float) -> dict[str, Any]:
+    # JSON has no infinity; OpenAI writes -9999.0 for a token out of reach.
+    bounded = max(logprob, -9999.0)
+    return {"token": data.decode("utf-8", "replace"), "logprob": bounded, "bytes": list(data)}
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": usage.accepted_prediction,
+            "rejected_prediction_tokens": usage.rejected_prediction,
+        },
+    }
