@@ -1,0 +1,1 @@
+"""The project's tests. A regular package, so that no other top-level `tests` can shadow it."""
