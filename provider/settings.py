@@ -218,19 +218,31 @@ class ServerSettings(BaseSettings):
         None, description="Key for loading adapters and for /admin; unset: those are closed."
     )
     sllm_max_body: Size = Field(
-        50 * 2**20, description="Largest request body, such as 50MiB; a larger one gets 413."
+        16 * 2**20, description="Largest request body, such as 16MiB; a larger one gets 413."
     )
     sllm_max_requests: int = Field(
         512, ge=1, description="Requests answered at the same time; one more gets 429."
     )
+    sllm_max_requests_per_key: int | None = Field(
+        None, ge=1, description="Requests of one key answered at the same time; one more gets 429."
+    )
+    sllm_requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests that one key may send per minute; one more gets 429."
+    )
     sllm_read_timeout: float = Field(
         30.0, gt=0, description="Seconds a client may take to send its request (408 after that)."
+    )
+    sllm_write_timeout: float = Field(
+        60.0, gt=0, description="Seconds a client may stop reading a stream before it is cut off."
     )
     sllm_request_timeout: float = Field(
         600.0, gt=0, description="Seconds until a request is given up."
     )
     sllm_drain_timeout: float = Field(
         30.0, ge=0, description="Seconds that requests under way get to finish on SIGTERM."
+    )
+    sllm_log_format: Literal["plain", "json"] = Field(
+        "plain", description="Lines of the server's log: plain or json."
     )
     sllm_cors_origins: Names = Field(
         [], description="Origins that browsers may call from, comma-separated; unset: none."

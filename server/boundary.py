@@ -1,0 +1,74 @@
+"""The outermost layer: every request gets an id, an OpenAI-shaped end, a log line and a metric."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from provider.errors import ApiError
+from server import logs
+from server.drain import shutting_down
+from server.errors import ClientGone, error_event, internal, send_error
+from server.exchange import KEY, Exchange
+from server.metrics import Metrics
+
+HANGUP_STATUS = 499
+"""The status logged for a client that left before its answer began (nginx's convention)."""
+
+
+class Boundary:
+    """Pure ASGI middleware: nothing is buffered, and no exception passes it.
+
+    A failure before the first byte is an OpenAI error response; after it, an error event (for
+    server-sent events) and a broken-off body, never a clean end.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange.of(scope)
+        inner = {**scope, KEY: exchange}
+        if scope["method"] == "HEAD":
+            # As GET; the HTTP server leaves the body out.
+            inner["method"] = exchange.method = "GET"
+        await self._answer(exchange, inner, receive, exchange.recording(send))
+        self._metrics.request_done(exchange)
+        logs.request_done(exchange)
+
+    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ApiError as error:
+            await _fail(exchange, error, send)
+        except ClientGone:
+            exchange.outcome = "hangup"
+            exchange.status = exchange.status or HANGUP_STATUS
+        except asyncio.CancelledError:
+            if not exchange.expired:
+                raise
+            await _fail(exchange, shutting_down(), send)
+        except Exception as error:  # noqa: BLE001 - the outermost handler
+            logs.unexpected(exchange, error)
+            await _fail(exchange, internal(exchange.request_id), send)
+
+
+async def _fail(exchange: Exchange, error: ApiError, send: Send) -> None:
+    """Ends the request with `error`, in whatever way its progress still allows.
+
+    Leaving a started response incomplete makes the HTTP server close the connection, so that the
+    client sees a body that broke off.
+    """
+    if not exchange.started:
+        exchange.outcome = error.code or error.type
+        await send_error(send, error)
+        return
+    exchange.outcome = f"broken: {error.code or error.type}"
+    if exchange.events:
+        event = {"type": "http.response.body", "body": error_event(error), "more_body": True}
+        await send(event)

@@ -1,0 +1,80 @@
+"""Prometheus metrics of the HTTP face. What happens inside the engine is the provider's to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from server.exchange import Exchange
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    120,
+    300,
+)
+
+
+class Metrics:
+    """One registry per app, so that two apps in a process do not meet."""
+
+    def __init__(self, running: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._requests = Counter(
+            "sllm_http_requests",
+            "Requests by route, method, status and outcome.",
+            ["route", "method", "status", "outcome"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "sllm_http_request_seconds",
+            "Seconds from a request's head to its answer's last byte.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "sllm_http_first_byte_seconds",
+            "Seconds from a request's head to its answer's first byte.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._bytes = Counter(
+            "sllm_http_bytes",
+            "Bytes of bodies received (in) and sent (out).",
+            ["direction"],
+            registry=self.registry,
+        )
+        gauge = Gauge(
+            "sllm_http_requests_running", "Requests being answered.", registry=self.registry
+        )
+        gauge.set_function(running)
+
+    def request_done(self, exchange: Exchange) -> None:
+        route = exchange.route
+        self._requests.labels(route, exchange.method, exchange.status, exchange.outcome).inc()
+        self._seconds.labels(route).observe(exchange.seconds)
+        if exchange.first_byte is not None:
+            self._first_byte.labels(route).observe(exchange.first_byte)
+        self._bytes.labels("in").inc(exchange.bytes_in)
+        self._bytes.labels("out").inc(exchange.bytes_out)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,187 @@
+"""JSON Schemas of the request bodies, as `/openapi.json` shows them.
+
+They describe shapes and ranges. Which of these a provider honours is in docs/compatibility.md;
+what it cannot honour it refuses with a 400 that names the parameter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def _optional(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _number(low: float, high: float) -> Schema:
+    return _optional({"type": "number", "minimum": low, "maximum": high})
+
+
+def _count(low: int, high: int | None = None) -> Schema:
+    bounds = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
+    return _optional({"type": "integer", **bounds})
+
+
+_TEXT: Schema = {"type": "string"}
+_FLAG: Schema = _optional({"type": "boolean"})
+_OBJECT: Schema = {"type": "object"}
+
+_PART: Schema = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {"type": {"const": "text"}, "text": _TEXT},
+}
+_CONTENT: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _PART, "minItems": 1}]}
+
+
+def _message(role: list[str], required: list[str], **properties: Schema) -> Schema:
+    shape = {"role": {"enum": role}, "content": _CONTENT, "name": _TEXT, **properties}
+    return {"type": "object", "required": ["role", *required], "properties": shape}
+
+
+_CALL: Schema = {
+    "type": "object",
+    "required": ["id", "type", "function"],
+    "properties": {
+        "id": _TEXT,
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name", "arguments"],
+            "properties": {"name": _TEXT, "arguments": _TEXT},
+        },
+    },
+}
+
+_MESSAGE: Schema = {
+    "anyOf": [
+        _message(["system", "developer", "user"], ["content"]),
+        _message(
+            ["assistant"],
+            [],
+            content=_optional(_CONTENT),
+            tool_calls={"type": "array", "items": _CALL, "minItems": 1},
+        ),
+        _message(["tool"], ["content", "tool_call_id"], tool_call_id=_TEXT),
+    ]
+}
+
+_FUNCTION: Schema = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+        "description": _TEXT,
+        "parameters": _OBJECT,
+        "strict": _FLAG,
+    },
+}
+
+_RESPONSE_FORMAT: Schema = {
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"enum": ["text", "json_object"]}},
+        },
+        {
+            "type": "object",
+            "required": ["type", "json_schema"],
+            "properties": {
+                "type": {"const": "json_schema"},
+                "json_schema": {
+                    "type": "object",
+                    "required": ["name", "schema"],
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+                        "description": _TEXT,
+                        "schema": _OBJECT,
+                        "strict": _FLAG,
+                    },
+                },
+            },
+        },
+    ]
+}
+
+CHAT_REQUEST: Schema = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {
+        "model": {"type": "string", "minLength": 1},
+        "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
+        "temperature": _number(0, 2),
+        "top_p": _number(0, 1),
+        "n": _count(1, 128),
+        "stop": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": 4}]},
+        "max_tokens": _count(1),
+        "max_completion_tokens": _count(1),
+        "seed": _optional({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}),
+        "logprobs": _FLAG,
+        "top_logprobs": _count(0, 20),
+        "presence_penalty": _number(-2, 2),
+        "frequency_penalty": _number(-2, 2),
+        "logit_bias": _optional(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            }
+        ),
+        "response_format": _RESPONSE_FORMAT,
+        "tools": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "function"],
+                "properties": {"type": {"const": "function"}, "function": _FUNCTION},
+            },
+        },
+        "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT]},
+        "parallel_tool_calls": {"type": "boolean"},
+        "stream": _FLAG,
+        "stream_options": _optional(
+            {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
+        ),
+        "user": _TEXT,
+        "metadata": _optional(_OBJECT),
+    },
+}
+
+EMBEDDING_REQUEST: Schema = {
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        "model": {"type": "string", "minLength": 1},
+        "input": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1},
+                    "minItems": 1,
+                    "maxItems": 2048,
+                },
+            ]
+        },
+        "encoding_format": {"enum": ["float", "base64"]},
+        "dimensions": {"type": "integer", "minimum": 1},
+        "user": _TEXT,
+    },
+}
+
+ADAPTER_LOAD: Schema = {
+    "type": "object",
+    "required": ["lora_name", "lora_path"],
+    "properties": {
+        "lora_name": {"type": "string", "minLength": 1},
+        "lora_path": {"type": "string", "minLength": 1},
+    },
+}
+
+ADAPTER_UNLOAD: Schema = {
+    "type": "object",
+    "required": ["lora_name"],
+    "properties": {"lora_name": {"type": "string", "minLength": 1}},
+}
