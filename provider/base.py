@@ -103,6 +103,19 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """A provider that can tell how it is. Holders of providers pass the question on.
+
+    Neither method does I/O or blocks. `health()` has at least `alive` (False: it will never answer
+    again, restart the process) and `ready` (False: not now, a model is being loaded), and any
+    further facts. `describe()` says what is loaded, in plain lines for a terminal.
+    """
+
+    def health(self) -> Mapping[str, Any]: ...
+    def describe(self) -> list[str]: ...
+
+
 def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)

@@ -69,6 +69,8 @@ async def _fail(exchange: Exchange, error: ApiError, send: Send) -> None:
         await send_error(send, error)
         return
     exchange.outcome = f"broken: {error.code or error.type}"
-    if exchange.events:
-        event = {"type": "http.response.body", "body": error_event(error), "more_body": True}
-        await send(event)
+    if exchange.events and not exchange.error_told:
+        body = error_event(error)
+        if not exchange.at_boundary:
+            body = b"\n\n" + body
+        await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -20,6 +20,8 @@ ABORT = "sllm.abort"
 OPENAI_VERSION = "2020-10-01"
 """The value of OpenAI's own `openai-version` response header."""
 
+_ERROR_EVENT = b'data: {"error"'
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _FIXED_HEADERS = (
@@ -36,7 +38,8 @@ class Exchange:
 
     `headers` are the client's (lower-case, duplicates joined by a comma). `extra` are response
     headers that a layer wants added. `route` is the path's template, never the path itself, so
-    that it may label a metric. `outcome` says how it ended when the status does not.
+    that it may label a metric. `outcome` says how it ended when the status does not. `error_told`:
+    the last piece was an error event; `at_boundary`: it ended an event.
     """
 
     method: str
@@ -51,6 +54,8 @@ class Exchange:
     started: bool = False
     events: bool = False
     expired: bool = False
+    error_told: bool = False
+    at_boundary: bool = True
     outcome: str = "complete"
     first_byte: float | None = None
     bytes_in: int = 0
@@ -100,10 +105,14 @@ class Exchange:
         message["headers"] = list(own.items())
 
     def _note_body(self, message: Message) -> None:
-        size = len(message.get("body", b""))
-        if size and self.first_byte is None:
+        body = message.get("body", b"")
+        if not body:
+            return
+        if self.first_byte is None:
             self.first_byte = self.seconds
-        self.bytes_out += size
+        self.bytes_out += len(body)
+        self.error_told = body.startswith(_ERROR_EVENT)
+        self.at_boundary = body.endswith(b"\n\n")
 
 
 def joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

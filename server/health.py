@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from starlette.responses import JSONResponse
 
-from provider.base import Provider
+from provider.base import Provider, Reporting
 from server.drain import Drain
-
-
-@runtime_checkable
-class Reporting(Protocol):
-    """A provider that can tell how it is.
-
-    `health()` returns at least `alive` (False: it will never answer again, restart the process)
-    and `ready` (False: not now), and any further facts; it does no I/O and does not block.
-    """
-
-    def health(self) -> Mapping[str, Any]: ...
 
 
 def report(provider: Provider) -> dict[str, Any]:

@@ -23,7 +23,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     UNLOAD_ADAPTER: ("POST",),
 }
 
-_PATH = re.compile(r"/v1(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
+_PATH = re.compile(r"/(v1|admin)(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 
 
 def carried(scope: Scope) -> str:

@@ -65,6 +65,9 @@ class Scripted:
     def health(self) -> Mapping[str, Any]:
         return self.state
 
+    def describe(self) -> list[str]:
+        return ["model     scripted"]
+
     async def aclose(self) -> None:
         self.closed = True
 
