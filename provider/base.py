@@ -10,7 +10,7 @@ This module is a leaf: no I/O, no torch, no HTTP library.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -136,3 +136,50 @@ def _parse_object(body: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number of a provider's own metrics, in Prometheus' terms: `kind` is `counter`, `gauge`
+    or `histogram` (then `name` ends in `_bucket`, `_sum` or `_count`)."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+def health_of(provider: Provider) -> dict[str, Any]:
+    """What a provider says of itself; one that says nothing is well."""
+    said = provider.health() if hasattr(provider, "health") else {}
+    return {"alive": True, "ready": True, **said}
+
+
+def describe_of(provider: Provider) -> list[str]:
+    """What a provider has loaded, in plain lines for a terminal."""
+    return list(provider.describe()) if hasattr(provider, "describe") else []
+
+
+def samples_of(provider: Provider) -> Iterable[Sample]:
+    """A provider's metrics; none where it has none."""
+    return provider.samples() if hasattr(provider, "samples") else ()
+
+
+class Holder:
+    """A provider that holds another: what all of them share."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def health(self) -> Mapping[str, Any]:
+        return health_of(self._inner)
+
+    def describe(self) -> list[str]:
+        return describe_of(self._inner)
+
+    def samples(self) -> Iterable[Sample]:
+        yield from samples_of(self._inner)

@@ -1,10 +1,16 @@
 """Names to providers: builds and wraps what the settings ask for.
 
 Adding a provider is a module with `build(settings) -> Provider` and one line in `PROVIDERS`.
+From the outside in, one side of the whole is
+
+    Switchboard > Routes > Switch > Fallback > Shadow > Meter > Record > Integrity > Adapt > openai
+                                                        Meter > local
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -12,8 +18,11 @@ from typing import TYPE_CHECKING, cast
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from provider.base import Provider
+    from provider.base import ApiRequest, Provider
+    from provider.overrides import Overrides, Side
     from provider.settings import Settings
+
+log = logging.getLogger(__name__)
 
 PROVIDERS: dict[str, str] = {
     "openai": "provider.openai:build",
@@ -21,25 +30,37 @@ PROVIDERS: dict[str, str] = {
 }
 
 _EXTRAS = {"local": "local", "litellm": "litellm"}
+_HOSTED = frozenset({"openai", "litellm"})
 
 
 def build(settings: Settings) -> Provider:
-    """The provider that answers every path: the LLM's and the embeddings', each by its own side.
+    """The provider that answers every path: the LLM's and the embeddings', each by its own side,
+    switchable at run time.
 
     Raises `ConfigurationError` for a provider whose extra is not installed.
     """
+    from provider.lifecycle import warning
+    from provider.overrides import Overrides
     from provider.routes import Routes
+    from provider.switch import Switchboard
 
-    if settings.llm_provider == settings.embedding_provider:
-        return make(settings.llm_provider, settings)
-    return Routes(
-        llm=make(settings.llm_provider, settings),
-        embedding=make(settings.embedding_provider, settings),
+    if said := warning(settings.openai_model):
+        log.warning(said)
+    overrides = Overrides(settings.state_file, PROVIDERS)
+    parts = _Parts(settings)
+    defaults: dict[Side, str] = {
+        "llm": settings.llm_provider,
+        "embedding": settings.embedding_provider,
+    }
+    routes = Routes(
+        llm=_side("llm", defaults, overrides, settings, parts.llm),
+        embedding=_side("embedding", defaults, overrides, settings, parts.metered),
     )
+    return Switchboard(routes, overrides, defaults)
 
 
 def make(name: str, settings: Settings) -> Provider:
-    """One provider by its name.
+    """One provider by its name, with nothing around it.
 
     Raises `ConfigurationError` for an unknown name (the known ones are listed) and for an extra
     that is not installed.
@@ -60,3 +81,86 @@ def make(name: str, settings: Settings) -> Provider:
             f"pip install 'sllm-provider[{extra}]'."
         ) from error
     return cast("Callable[[Settings], Provider]", builder)(settings)
+
+
+def _side(
+    side: Side,
+    defaults: dict[Side, str],
+    overrides: Overrides,
+    settings: Settings,
+    build_one: Callable[[str], Provider],
+) -> Provider:
+    from provider.switch import Switch
+
+    cold = frozenset({"local"} if settings.local_llm_standby == "cold" else ())
+    return Switch(side, defaults[side], overrides, build_one, cold)
+
+
+class _Parts:
+    """Builds what stands below the switch, each provider with what is wrapped around it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def metered(self, name: str) -> Provider:
+        """A provider with what belongs to it alone."""
+        from provider.adapt import Adapt
+        from provider.integrity import Integrity
+        from provider.meter import Meter
+        from provider.record import Journal, Record
+
+        settings = self._settings
+        provider = make(name, settings)
+        if name in _HOSTED:
+            if settings.openai_adapt == "on":
+                provider = Adapt(provider)
+            provider = Integrity(provider)
+            if settings.llm_record is not None:
+                provider = Record(provider, Journal(settings.llm_record), name)
+        return Meter(provider, name)
+
+    def llm(self, name: str) -> Provider:
+        """An LLM provider with its shadow and its fallback."""
+        from provider.breaker import Breaker
+        from provider.fallback import Fallback, Policy
+        from provider.record import Journal
+        from provider.shadow import Sampling, Shadow
+
+        settings = self._settings
+        provider = self.metered(name)
+        if settings.llm_shadow not in {"none", name}:
+            provider = Shadow(
+                provider,
+                self.metered(settings.llm_shadow),
+                Journal(settings.llm_shadow_path),
+                Sampling(settings.llm_shadow_rate, budget=settings.llm_shadow_budget),
+                self._for(settings.llm_shadow),
+            )
+        if settings.llm_fallback in {"none", name}:
+            return provider
+        return Fallback(
+            provider,
+            self.metered(settings.llm_fallback),
+            Breaker(settings.llm_breaker_failures, settings.llm_breaker_seconds),
+            Policy(
+                settings.llm_fallback_on,
+                settings.llm_fallback_attempts,
+                settings.llm_fallback_deadline,
+            ),
+            self._for(settings.llm_fallback),
+        )
+
+    def _for(self, name: str) -> Callable[[ApiRequest], ApiRequest]:
+        """Makes a request fit for the other side: a local model's name means nothing to a hosted
+        one, which is asked for `OPENAI_MODEL` instead."""
+        hosted_names = set(self._settings.model_aliases) | {self._settings.openai_model}
+
+        def adapted(request: ApiRequest) -> ApiRequest:
+            if name not in _HOSTED or not request.body:
+                return request
+            body = json.loads(request.body)
+            if body.get("model") in hosted_names:
+                return request
+            return request.with_json({**body, "model": self._settings.openai_model})
+
+        return adapted

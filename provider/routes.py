@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from provider.base import ApiRequest, ApiResponse, Provider
+from provider.base import (
+    ApiRequest,
+    ApiResponse,
+    Provider,
+    Sample,
+    describe_of,
+    health_of,
+    samples_of,
+)
 from provider.errors import ModelNotFound
 
 EMBEDDINGS = "/v1/embeddings"
@@ -31,6 +40,18 @@ class Routes:
     async def aclose(self) -> None:
         await self._llm.aclose()
         await self._embedding.aclose()
+
+    def health(self) -> Mapping[str, Any]:
+        llm, embedding = health_of(self._llm), health_of(self._embedding)
+        both = {name: llm[name] and embedding[name] for name in ("alive", "ready")}
+        return {**embedding, **llm, **both}
+
+    def describe(self) -> list[str]:
+        return [*describe_of(self._llm), *describe_of(self._embedding)]
+
+    def samples(self) -> Iterable[Sample]:
+        yield from samples_of(self._llm)
+        yield from samples_of(self._embedding)
 
     async def _models(self, request: ApiRequest) -> ApiResponse:
         listed = [await side.answer(request) for side in (self._llm, self._embedding)]

@@ -114,6 +114,56 @@ class SwitchSettings(BaseSettings):
     )
 
 
+class FallbackSettings(BaseSettings):
+    """Switching, fallback, shadow and record"""
+
+    sllm_state_file: Path | None = Field(
+        None,
+        description="File of the run-time switch, looked at by every process at each request; "
+        "unset: `~/.local/state/sllm/providers.json`, and the stock client for OpenAI alone.",
+    )
+    llm_fallback: Literal["none", "openai", "local"] = Field(
+        "none", description="Who answers when the LLM provider cannot: none, openai or local."
+    )
+    llm_fallback_on: Names = Field(
+        ["connect", "timeout", "server_error", "queue_full", "context"],
+        description="Reasons to fall back, comma-separated: connect, timeout, server_error, "
+        "queue_full, context.",
+    )
+    llm_fallback_attempts: int = Field(
+        2, ge=1, le=10, description="Tries of the first provider before falling back."
+    )
+    llm_fallback_deadline: float = Field(
+        30.0, gt=0, description="Seconds in all for those tries and the pauses between them."
+    )
+    llm_breaker_failures: int = Field(
+        5, ge=1, description="Failures in a row that open the circuit breaker."
+    )
+    llm_breaker_seconds: float = Field(
+        30.0, gt=0, description="Seconds until an open breaker lets one probe through."
+    )
+    llm_shadow: Literal["none", "openai", "local"] = Field(
+        "none", description="Who else gets a sample of the requests, for comparison."
+    )
+    llm_shadow_rate: float = Field(
+        0.05, ge=0, le=1, description="Share of the requests that is shadowed, 0 to 1."
+    )
+    llm_shadow_budget: int | None = Field(
+        None, ge=0, description="Most shadow requests of a process; unset: no limit."
+    )
+    llm_shadow_path: Path = Field(
+        Path(".sllm/shadow.jsonl"), description="File that comparisons are appended to."
+    )
+    llm_record: Path | None = Field(
+        None, description="File that hosted exchanges are recorded to, as training data."
+    )
+    local_llm_standby: Literal["warm", "cold"] = Field(
+        "warm",
+        description="Whether the local model stays loaded while it is switched away from: warm "
+        "or cold.",
+    )
+
+
 class OpenAISettings(BaseSettings):
     """The hosted side"""
 
@@ -130,6 +180,11 @@ class OpenAISettings(BaseSettings):
     )
     openai_embedding_dimensions: int = Field(
         512, ge=1, le=3072, description="Dimensions of the hosted embedding space."
+    )
+    openai_adapt: Literal["on", "off"] = Field(
+        "off",
+        description="Whether requests are adapted to newer models (max_tokens becomes "
+        "max_completion_tokens, ...): on or off.",
     )
     openai_timeout: float = Field(
         600.0, gt=0, description="Seconds until a hosted request is given up."
@@ -313,6 +368,7 @@ class Settings(
     LocalEmbeddingSettings,
     LocalLLMSettings,
     OpenAISettings,
+    FallbackSettings,
     SwitchSettings,
 ):
     """All settings, read from the environment and from `.env` in the working directory.
@@ -342,7 +398,19 @@ class Settings(
     def stock_client(self) -> bool:
         """Whether OpenAI answers everything and nothing wraps it: then the SDK's own client,
         untouched, is the right one."""
-        return self.llm_provider == self.embedding_provider == "openai"
+        return (
+            self.llm_provider == self.embedding_provider == "openai"
+            and self.sllm_state_file is None
+            and self.llm_fallback == "none"
+            and self.llm_shadow == "none"
+            and self.llm_record is None
+            and self.openai_adapt == "off"
+        )
+
+    @property
+    def state_file(self) -> Path:
+        """The file of the run-time switch."""
+        return self.sllm_state_file or Path.home() / ".local/state/sllm/providers.json"
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -199,7 +199,7 @@ def test_one_async_client_per_event_loop_works_again_and_again(echo: Echo) -> No
 
 
 def test_with_openai_and_nothing_wrapped_it_is_the_stock_client() -> None:
-    settings = Settings(_env_file=None, openai_api_key="sk-one")  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, openai_api_key="sk-one")
     ours, stock = OpenAI(settings=settings), openai.OpenAI(api_key="sk-one")
     assert type(ours._client) is type(stock._client)
     assert type(ours._client._transport) is type(stock._client._transport)

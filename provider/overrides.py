@@ -1,0 +1,163 @@
+"""The run-time override: one small file that every process on the host looks at.
+
+    {"llm": "openai", "embedding": null, "changed_at": "...", "changed_by": "..."}
+
+Reading it costs one `stat` per request; its content is read again only when that changed. The
+file is replaced, never rewritten in place, so a reader sees the old or the new state and nothing
+between. A mounted ConfigMap works: its links are followed. Each change is also a line of
+`<name>.log`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from provider.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+Side = Literal["llm", "embedding"]
+SIDES: tuple[Side, ...] = ("llm", "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which provider each side is switched to; None means the configured one."""
+
+    llm: str | None = None
+    embedding: str | None = None
+    changed_at: str | None = None
+    changed_by: str | None = None
+
+    def of(self, side: Side) -> str | None:
+        return self.llm if side == "llm" else self.embedding
+
+
+class Overrides:
+    """The state file: read at every request, written by `sllm switch` and `PUT /admin/providers`.
+
+    A file that is missing means no override. One that cannot be read or names an unknown provider
+    leaves the last good state in force and is logged once: a typo must not take an app down.
+    """
+
+    def __init__(self, path: Path | None, known: Collection[str]) -> None:
+        self.path = path
+        self.known = frozenset(known)
+        self._seen: tuple[int, int, int] | None = None
+        self._state = State()
+
+    def state(self) -> State:
+        if self.path is None:
+            return self._state
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            self._seen, self._state = None, State()
+            return self._state
+        signature = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if signature != self._seen:
+            self._seen = signature
+            self._state = self._load(self.path)
+        return self._state
+
+    def set(self, changes: Mapping[Side, str | None], by: str | None = None) -> State:
+        """Switch the given sides; the others stay as they are.
+
+        Raises `ConfigurationError` for an unknown provider, for a file that cannot be written, and
+        when no file is configured.
+        """
+        if self.path is None:
+            raise ConfigurationError(
+                "SLLM_STATE_FILE is not set, so there is nothing that running processes look at; "
+                "set it to the same path for every process."
+            )
+        for name in changes.values():
+            self._check(name)
+        try:
+            return self._replace(self.path, changes, by or _who())
+        except OSError as error:
+            raise ConfigurationError(
+                f"SLLM_STATE_FILE={str(self.path)!r} cannot be written: {error.strerror}. "
+                "Where it is a mounted ConfigMap, change the ConfigMap."
+            ) from error
+
+    def history(self, last: int = 10) -> list[dict[str, Any]]:
+        """The newest changes, oldest first."""
+        if self.path is None or not self._log_path(self.path).exists():
+            return []
+        lines = self._log_path(self.path).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines[-last:] if line.startswith("{")]
+
+    def _replace(self, path: Path, changes: Mapping[Side, str | None], by: str) -> State:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_path(path).open("a", encoding="utf-8") as history:
+            fcntl.flock(history, fcntl.LOCK_EX)  # two commands at once: one after the other
+            before = self.state()
+            sides: dict[str, str | None] = {
+                side: changes.get(side, before.of(side)) for side in SIDES
+            }
+            when = datetime.now(UTC).isoformat()
+            entry: dict[str, str | None] = {**sides, "changed_at": when, "changed_by": by}
+            _write_atomically(path, json.dumps(entry, ensure_ascii=False) + "\n")
+            history.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        log.warning("providers switched to %s by %s", sides, by)
+        return self.state()
+
+    def _load(self, path: Path) -> State:
+        try:
+            read = json.loads(path.read_text(encoding="utf-8"))
+            state = State(**{name: read.get(name) for name in State.__slots__})
+            for side in SIDES:
+                self._check(state.of(side))
+        except (OSError, ValueError, AttributeError, ConfigurationError) as error:
+            log.error("%s is ignored, the last good state stays in force: %s", path, error)
+            return self._state
+        return state
+
+    def _check(self, name: str | None) -> None:
+        if name is not None and name not in self.known:
+            raise ConfigurationError(
+                f"There is no provider {name!r}; the known ones are "
+                f"{', '.join(sorted(self.known))}."
+            )
+
+    @staticmethod
+    def _log_path(path: Path) -> Path:
+        return path.with_name(path.name + ".log")
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        # The file system's clock may tick only every few milliseconds; two changes within one tick
+        # must still look different to `state`.
+        os.utime(temporary, ns=(time.time_ns(), time.time_ns()))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,156 @@
+"""Hosted traffic becomes training data: one JSON line per finished chat exchange.
+
+    {"messages": [..., {"role": "assistant", "content": ...}], "model": ..., "provider": ...,
+     "recorded_at": ..., "usage": ..., "response_format": ..., "tools": ...}
+
+That is OpenAI's fine-tuning format with facts beside it; `sllm finetune data` reads it. A line is
+appended by one write, so a crash costs at most the line being written; a torn last line is closed
+when the file is opened next. `x-sllm-record: no` on a request keeps it out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from provider.base import ApiRequest, ApiResponse, ByteStream, Holder, Provider
+from provider.redact import Redactor, personal_data, redacted
+from provider.transcript import Transcript
+
+log = logging.getLogger(__name__)
+
+CHAT = "/v1/chat/completions"
+CONSENT = "x-sllm-record"
+_KEPT = ("tools", "response_format")
+
+FORBIDDEN: dict[str, str] = {
+    "*exaone*": "EXAONE AI Model License 1.1-NC and 1.2-NC: outputs must not train other models",
+    "*claude*": "Anthropic's commercial terms: outputs must not train competing models",
+    "*gemini*": "Google's generative AI terms: outputs must not train competing models",
+    "*llama-2*": "Llama 2 Community License, 1.b.v: outputs must not improve other models",
+}
+"""Models (shell patterns, lower case) whose outputs are never recorded, and why."""
+
+
+class Journal:
+    """An append-only JSONL file, rotated at `limit` bytes to `<name>.1.jsonl`, `.2`, ...
+
+    Safe for several threads and processes: lines are appended by single writes.
+    """
+
+    def __init__(self, path: Path, limit: int = 256 * 2**20) -> None:
+        self.path = path
+        self._limit = limit
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._close_torn_line()
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Raises `OSError` where the disk does not take the line."""
+        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            self._rotate(len(line))
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+
+    def _rotate(self, coming: int) -> None:
+        try:
+            if self.path.stat().st_size + coming <= self._limit:
+                return
+        except FileNotFoundError:
+            return
+        number = 1
+        while (older := self.path.with_suffix(f".{number}{self.path.suffix}")).exists():
+            number += 1
+        os.rename(self.path, older)
+
+    def _close_torn_line(self) -> None:
+        try:
+            with self.path.open("rb+") as file:
+                if not file.seek(0, os.SEEK_END):
+                    return
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+        except FileNotFoundError:
+            return
+
+
+class Record(Holder):
+    """A provider that keeps what the one it holds answered. Recording never fails a request."""
+
+    def __init__(
+        self, inner: Provider, journal: Journal, name: str, redact: Redactor = personal_data
+    ) -> None:
+        super().__init__(inner)
+        self._journal = journal
+        self._name = name
+        self._redact = redact
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        response = await self._inner.answer(request)
+        if response.status != 200 or not self._wanted(request):
+            return response
+        if isinstance(response.body, bytes):
+            self._keep(request, Transcript.of_body(response.body))
+            return response
+        return replace(response, body=_Recorded(response.body, self, request))
+
+    @staticmethod
+    def _wanted(request: ApiRequest) -> bool:
+        return request.path == CHAT and request.headers.get(CONSENT, "yes").lower() != "no"
+
+    def _keep(self, request: ApiRequest, transcript: Transcript) -> None:
+        message = transcript.message()
+        if message is None or transcript.finish_reason not in {"stop", "tool_calls"}:
+            return
+        model = transcript.model or str(request.json.get("model"))
+        if why := forbidden(model):
+            log.info("not recorded: %s", why)
+            return
+        entry: dict[str, Any] = {
+            "messages": redacted([*request.json["messages"], message], self._redact),
+            "model": model,
+            "provider": self._name,
+            "usage": transcript.usage,
+            "recorded_at": datetime.now(UTC).isoformat(),
+        }
+        entry.update({key: request.json[key] for key in _KEPT if key in request.json})
+        try:
+            self._journal.append(entry)
+        except OSError as error:
+            log.error("%s does not take recordings: %s", self._journal.path, error)
+
+
+class _Recorded:
+    def __init__(self, body: ByteStream, record: Record, request: ApiRequest) -> None:
+        self._body, self._record, self._request = body, record, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        transcript = Transcript()
+        async for piece in self._body:
+            transcript.feed(piece)
+            yield piece
+        self._record._keep(self._request, transcript)
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def forbidden(model: str) -> str | None:
+    """Why the model's outputs may not be trained on; None where nothing is known against it."""
+    for pattern, why in FORBIDDEN.items():
+        if fnmatch.fnmatch(model.lower(), pattern):
+            return why
+    return None
