@@ -255,6 +255,11 @@ class LocalEmbeddingSettings(BaseSettings):
     local_embedding_device: Device = Field(
         "auto", description="Device of the embedding model: auto, cuda, cuda:N, mps or cpu."
     )
+    tiktoken_cache_dir: Path | None = Field(
+        None,
+        description="Folder with OpenAI's cl100k_base encoding (tiktoken's cache), to read "
+        "embedding inputs that are sent as token ids.",
+    )
 
 
 class ServerSettings(BaseSettings):

@@ -43,7 +43,7 @@ class Chunks:
             yield {**self._head.chunk([]), "usage": usage_object(usage)}
 
     def _step(self, answer: Answer, step: Step) -> Iterator[dict[str, Any]]:
-        delta = _DELTAS[type(step.delta)](step.delta, answer.ending == "legacy")
+        delta = _DELTAS[type(step.delta)](step.delta, answer.legacy)
         if answer.index not in self._begun:
             if isinstance(step.delta, CallStart):
                 # OpenAI puts role and the first call into one chunk, with content null.

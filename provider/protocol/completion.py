@@ -15,10 +15,7 @@ from typing import Any, Literal
 from provider.engine.request import TokenLogprob, Usage
 from provider.protocol.deltas import CallArguments, CallStart, Delta, Reader, Text
 
-Ending = Literal["named", "legacy", "tools"]
-"""What calls end an answer with: a named choice ends `stop`, as OpenAI's does."""
-
-_ENDINGS = {"named": "stop", "legacy": "function_call", "tools": "tool_calls"}
+_CALLED = {True: "function_call", False: "tool_calls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +54,17 @@ class Head:
 
 @dataclass
 class Answer:
-    """One answer while it grows."""
+    """One answer while it grows.
+
+    `legacy` calls are spelt `function_call`; `forced` ones end `stop`, as OpenAI's do when the
+    choice names the function.
+    """
 
     index: int
     reader: Reader
-    ending: Ending = "tools"
     logprobs: bool = False
+    legacy: bool = False
+    forced: bool = False
     text: list[str] = field(default_factory=list)
     calls: list[CallStart] = field(default_factory=list)
     arguments: list[list[str]] = field(default_factory=list)
@@ -78,8 +80,8 @@ class Answer:
     def end(self, reason: Literal["stop", "length"]) -> list[Step]:
         """The last steps; `reason` is the engine's."""
         steps = [self._step(delta) for delta in self.reader.close()]
-        called = reason == "stop" and bool(self.calls)
-        self.reason = _ENDINGS[self.ending] if called else reason
+        called = reason == "stop" and self.calls and not self.forced
+        self.reason = _CALLED[self.legacy] if called else reason
         return steps
 
     def _step(self, delta: Delta) -> Step:
@@ -112,7 +114,7 @@ class Answer:
             {"name": call.name, "arguments": "".join(arguments)}
             for call, arguments in zip(self.calls, self.arguments, strict=True)
         ]
-        if self.ending == "legacy":
+        if self.legacy:
             return {"function_call": bodies[0]}
         return {
             "tool_calls": [

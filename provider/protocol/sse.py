@@ -6,7 +6,7 @@ as an `APIError`, and then breaks off: never `[DONE]`, never a clean end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from provider.errors import ApiError
@@ -27,15 +27,16 @@ def event(data: Any) -> bytes:
 
 
 class EventStream:
-    """A `ByteStream` over a generator of JSON objects.
+    """A `ByteStream` over an iterator of JSON objects.
 
-    `aclose()` closes the generator, whose `finally` must cancel the work; it is safe to call twice
-    and on a stream that was never read. An `ApiError` of the generator goes out as an error event
+    `aclose()` awaits `close`, which must cancel the work; it is safe to call twice and on a stream
+    that was never read. An `ApiError` of the generator goes out as an error event
     and is then raised again, so that the carrier breaks the connection off.
     """
 
-    def __init__(self, objects: AsyncGenerator[Any, None]) -> None:
+    def __init__(self, objects: AsyncIterator[Any], close: Callable[[], Awaitable[None]]) -> None:
         self._objects = objects
+        self._close = close
         self._bytes = self._encoded()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -43,7 +44,7 @@ class EventStream:
 
     async def aclose(self) -> None:
         await self._bytes.aclose()
-        await self._objects.aclose()
+        await self._close()
 
     async def _encoded(self) -> AsyncGenerator[bytes, None]:
         try:

@@ -84,11 +84,13 @@ class CallReader:
     """Reads one answer that the grammar constrains, piece by piece.
 
     Pieces of arguments go out as the model writes them. A call that is cut before its name is
-    complete is dropped; one that is cut in its arguments stays cut.
+    complete is dropped; one that is cut in its arguments stays cut. `after_text` says whether calls
+    may follow text; where the text is JSON they may not, and its strings may hold anything.
     """
 
-    def __init__(self, new_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(self, *, after_text: bool = True, new_id: Callable[[], str] = new_call_id) -> None:
         self._new_id = new_id
+        self._after_text = after_text
         self._buffer = ""
         self._index = -1
         self._value = JsonObject()
@@ -103,18 +105,25 @@ class CallReader:
 
     def close(self) -> list[Delta]:
         rest, self._buffer = self._buffer, ""
-        return [Text(rest)] if rest and self._step == self._text else []
+        return [Text(rest)] if rest and self._step in (self._text, self._only_text) else []
 
     def _take(self, length: int) -> str:
         taken, self._buffer = self._buffer[:length], self._buffer[length:]
         return taken
 
     def _text(self) -> Delta | None:
+        if not (self._after_text or OPEN.startswith(self._buffer[: len(OPEN)])):
+            self._step = self._only_text
+            return self._only_text()
         found = self._buffer.find(OPEN)
         if found >= 0:
             self._step = self._header
         text = self._take(found if found >= 0 else len(self._buffer) - _begun(self._buffer, OPEN))
         return Text(text) if text else (self._header() if found >= 0 else None)
+
+    def _only_text(self) -> Delta | None:
+        text = self._take(len(self._buffer))
+        return Text(text) if text else None
 
     def _header(self) -> Delta | None:
         match = _HEADER.match(self._buffer)

@@ -1,0 +1,155 @@
+"""POST /v1/chat/completions, answered by the engine in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from provider.base import ApiRequest, ApiResponse
+from provider.engine.request import Done, Event, Finished, GenerationRequest, Piece, Sampling, Usage
+from provider.local.language import Language
+from provider.protocol import sse
+from provider.protocol.chat import ChatRequest, parse
+from provider.protocol.chunks import Chunks
+from provider.protocol.completion import Answer, Head
+from provider.protocol.constraints import constraint, reader
+from provider.protocol.conversation import conversation
+
+_INLINE = 16_384
+"""Bytes of a body that is prepared on the event loop; a longer one goes to a thread."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has passed every check, as the engine and the response builder need it."""
+
+    request: ChatRequest
+    generation: GenerationRequest
+    head: Head
+
+    def answers(self) -> list[Answer]:
+        tools = self.request.tools
+        return [
+            Answer(
+                index,
+                reader(self.request),
+                logprobs=self.request.logprobs is not None,
+                legacy=tools.legacy,
+                forced=tools.mode == "named",
+            )
+            for index in range(self.request.n)
+        ]
+
+
+async def answer(request: ApiRequest, language: Language) -> ApiResponse:
+    """The completion or its stream; everything that can fail is checked before a stream begins."""
+    if len(request.body) <= _INLINE:
+        prepared = prepare(request, language)
+    else:
+        prepared = await asyncio.to_thread(prepare, request, language)
+    headers = {}
+    if prepared.request.ignored:
+        headers["x-ignored-params"] = ", ".join(prepared.request.ignored)
+    events = language.engine.stream(prepared.generation)
+    if prepared.request.stream:
+        return await _streamed(prepared, events, headers)
+    return ApiResponse.from_json(await _completed(prepared, events), headers=headers)
+
+
+def prepare(request: ApiRequest, language: Language) -> Prepared:
+    """From bytes to token ids. Raises `InvalidRequest` and its kin."""
+    chat = parse(request.json)
+    served = language.names().chat(chat.model)
+    bound = constraint(chat)
+    messages = conversation(chat)
+    language.budget.check_length(
+        sum(len(message["content"]) for message in messages), language.longest_token
+    )
+    prompt = tuple(language.tokenizer.encode_chat(messages))
+    generation = GenerationRequest(
+        prompt=prompt,
+        sampling=_sampling(chat, language),
+        max_tokens=language.budget.of(chat, len(prompt)),
+        n=chat.n,
+        stop=chat.stop,
+        constraint=bound,
+        adapter=None if served == language.name else served,
+        prediction=tuple(language.tokenizer.encode(chat.prediction)) if chat.prediction else (),
+    )
+    head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)
+    return Prepared(chat, generation, head)
+
+
+def _sampling(chat: ChatRequest, language: Language) -> Sampling:
+    language.check_tokens([token for token, _ in chat.logit_bias])
+    return Sampling(
+        temperature=chat.temperature,
+        top_p=chat.top_p,
+        seed=chat.seed,
+        presence_penalty=chat.presence_penalty,
+        frequency_penalty=chat.frequency_penalty,
+        logit_bias=chat.logit_bias,
+        logprobs=chat.logprobs,
+    )
+
+
+async def _completed(prepared: Prepared, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
+    answers = prepared.answers()
+    usage = Usage(0, 0)
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Piece):
+                answers[event.index].grow(event.text, event.logprobs)
+            elif isinstance(event, Finished):
+                answers[event.index].end(event.reason)
+            else:
+                usage = event.usage
+    return prepared.head.completion([answer.choice() for answer in answers], usage)
+
+
+async def _streamed(
+    prepared: Prepared, events: AsyncGenerator[Event, None], headers: dict[str, str]
+) -> ApiResponse:
+    """Waits for the engine's first event, so that a refusal still has its own status."""
+    try:
+        first = await anext(events)
+    except BaseException:
+        await events.aclose()
+        raise
+    chunks = Chunks(prepared.head, prepared.answers(), include_usage=prepared.request.include_usage)
+    stream = sse.EventStream(_chunks(chunks, first, events), events.aclose)
+    return ApiResponse(200, {**sse.HEADERS, **headers}, stream)
+
+
+async def _chunks(
+    chunks: Chunks, first: Event, events: AsyncIterator[Event]
+) -> AsyncIterator[dict[str, Any]]:
+    for chunk in _SAY[type(first)](chunks, first):
+        yield chunk
+    async for event in events:
+        for chunk in _SAY[type(event)](chunks, event):
+            yield chunk
+
+
+def _piece(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
+    return chunks.piece(event.index, event.text, event.logprobs)
+
+
+def _finished(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
+    return chunks.finished(event.index, event.reason)
+
+
+def _done(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
+    return chunks.done(event.usage)
+
+
+_SAY: dict[type, Callable[[Chunks, Any], Iterator[dict[str, Any]]]] = {
+    Piece: _piece,
+    Finished: _finished,
+    Done: _done,
+}

@@ -1,0 +1,130 @@
+"""The models of the local provider: how they are named, loaded, shared and let go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provider.local import cl100k
+from provider.local.budget import Budget
+from provider.local.embedding import Embedding
+from provider.local.language import Language
+from provider.local.lazy import Lazy, Shared
+
+if TYPE_CHECKING:
+    from provider.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Held:
+    """What one provider holds of the process's models."""
+
+    def __init__(
+        self, settings: Settings, language: Language | None, embedding: Embedding | None
+    ) -> None:
+        self._settings = settings
+        self._releases: list[Callable[[], None]] = []
+        self.language: Lazy[Language] = (
+            Lazy.of(language)
+            if language is not None
+            else self._hold(_LANGUAGES, _key(settings, "local_llm_"), load_language)
+        )
+        self.embedding: Lazy[Embedding] = (
+            Lazy.of(embedding)
+            if embedding is not None
+            else self._hold(_EMBEDDINGS, _key(settings, "local_embedding_"), load_embedding)
+        )
+
+    def wanted(self) -> list[Lazy[Any]]:
+        """The parts that the settings have answered locally, and those already there."""
+        settings = self._settings
+        parts: list[tuple[Lazy[Any], str]] = [
+            (self.language, settings.llm_provider),
+            (self.embedding, settings.embedding_provider),
+        ]
+        return [part for part, side in parts if side == "local" or part.built is not None]
+
+    def let_go(self) -> None:
+        releases, self._releases = self._releases, []
+        for release in releases:
+            release()
+
+    def _hold(self, shared: Shared[Any], key: str, load: Callable[[Settings], Any]) -> Lazy[Any]:
+        self._releases.append(lambda: shared.let_go(key))
+        return shared.hold(key, lambda: load(self._settings))
+
+
+def language_name(settings: Settings) -> str:
+    """What the language model is served under, as far as settings tell without loading it."""
+    return settings.local_llm_name or _short(settings.local_llm_model_path)
+
+
+def embedding_name(settings: Settings) -> str:
+    return _short(settings.local_embedding_model)
+
+
+def _short(path_or_id: str) -> str:
+    """A folder's name; a hub id as it is."""
+    folder = Path(path_or_id).expanduser()
+    return folder.resolve().name if folder.is_dir() else path_or_id
+
+
+def load_language(settings: Settings) -> Language:
+    """Loads the model and starts its engine. Raises `ConfigurationError`."""
+    from provider.engine import checkpoint
+    from provider.engine.engine import Engine
+    from provider.engine.limits import Limits
+
+    quantization = settings.local_llm_quantization
+    loaded = checkpoint.load(
+        settings.local_llm_model_path,
+        settings.local_llm_device,
+        settings.local_llm_dtype,
+        None if quantization == "none" else quantization,
+        settings.local_llm_revision,
+        memory=settings.local_llm_memory,
+    )
+    limits = Limits(
+        max_batch=settings.local_llm_max_batch,
+        queue=settings.local_llm_queue,
+        memory=settings.local_llm_memory,
+        context_length=settings.local_llm_context_length,
+        max_adapters=settings.local_llm_max_adapters,
+    )
+    engine = Engine(loaded, limits)
+    engine.start()
+    return language_of(engine, loaded, settings)
+
+
+def language_of(engine: Any, loaded: Any, settings: Settings) -> Language:
+    """A running engine of a loaded checkpoint, under the names of the settings."""
+    return Language(
+        engine=engine,
+        tokenizer=loaded.tokenizer,
+        card=loaded.card,
+        name=settings.local_llm_name or loaded.card.id,
+        budget=Budget(engine.context_length, settings.local_llm_max_new_tokens),
+        embedding_name=embedding_name(settings),
+        aliases=settings.model_aliases,
+    )
+
+
+def load_embedding(settings: Settings) -> Embedding:
+    """Loads the embedding model. Raises `ConfigurationError`."""
+    from provider.engine.embedder import Embedder
+
+    embedder = Embedder.load(settings.local_embedding_model, settings.local_embedding_device)
+    return Embedding(embedder, embedding_name(settings), cl100k.find(settings.tiktoken_cache_dir))
+
+
+def _key(settings: Settings, prefix: str) -> str:
+    names = (name for name in type(settings).model_fields if name.startswith(prefix))
+    own = {name: str(getattr(settings, name)) for name in names}
+    return repr((own, sorted(settings.model_aliases.items()), settings.local_embedding_model))
+
+
+_LANGUAGES: Shared[Language] = Shared(lambda language: language.engine.close())
+_EMBEDDINGS: Shared[Embedding] = Shared(lambda embedding: embedding.close())

@@ -1,0 +1,142 @@
+"""`LocalProvider`: OpenAI's paths onto the models of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from provider.base import ApiRequest, ApiResponse
+from provider.errors import MethodNotAllowed, NotFound
+from provider.local import adapters, chat, embeddings, models, parts
+from provider.local.lazy import Lazy
+from provider.local.names import Names
+
+if TYPE_CHECKING:
+    from provider.local.embedding import Embedding
+    from provider.local.language import Language
+    from provider.settings import Settings
+
+MODEL = "/v1/models/"
+
+Route = Callable[["LocalProvider", ApiRequest], Awaitable[ApiResponse]]
+
+
+class LocalProvider:
+    """Answers in this process. Models are loaded at their first use, or by `warm_up`.
+
+    `language` and `embedding` replace what the settings say (for a model that is already loaded).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        language: Language | None = None,
+        embedding: Embedding | None = None,
+    ) -> None:
+        self._settings = settings
+        self._held = parts.Held(settings, language, embedding)
+        self._created = int(time.time())
+
+    @property
+    def language(self) -> Lazy[Language]:
+        return self._held.language
+
+    @property
+    def embedding(self) -> Lazy[Embedding]:
+        return self._held.embedding
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        """Raises `NotFound` and `MethodNotAllowed` for paths and methods that are not served."""
+        path = MODEL if request.path.startswith(MODEL) else request.path
+        methods = _ROUTES.get(path)
+        if methods is None:
+            raise NotFound(f"Invalid URL ({request.method} {request.path})")
+        if request.method not in methods:
+            raise MethodNotAllowed(
+                f"Not allowed to {request.method} on {request.path} (HINT: Perhaps you meant to "
+                "use a different HTTP method?)",
+                headers={"allow": ", ".join(methods)},
+            )
+        return await methods[request.method](self, request)
+
+    async def aclose(self) -> None:
+        """Lets the models go; the last holder in this process unloads them."""
+        self._held.let_go()
+
+    def warm_up(self) -> None:
+        """Loads what the settings have answered locally; blocks until it is there.
+
+        Raises `ConfigurationError` for a model that cannot be loaded.
+        """
+        for part in self._held.wanted():
+            part.now()
+
+    def health(self) -> Mapping[str, Any]:
+        """`alive`, `ready`, and the engine's figures once it is there."""
+        language = self.language.built
+        engine = language.engine if language is not None else None
+        return {
+            "alive": True,
+            "ready": all(part.built is not None for part in self._held.wanted())
+            and (engine is None or engine.alive),
+            "engine": dict(engine.stats()) if engine is not None else {},
+        }
+
+    def describe(self) -> list[str]:
+        """What is loaded, in plain lines."""
+        language, embedding = self.language.built, self.embedding.built
+        lines = language.card.lines() if language is not None else []
+        return [*lines, *(embedding.lines() if embedding is not None else [])]
+
+    async def _chat(self, request: ApiRequest) -> ApiResponse:
+        return await chat.answer(request, await self.language.get())
+
+    async def _embed(self, request: ApiRequest) -> ApiResponse:
+        return await embeddings.answer(request, await self.embedding.get(), self._names())
+
+    async def _models(self, request: ApiRequest) -> ApiResponse:
+        return ApiResponse.from_json({"object": "list", "data": await self._listed()})
+
+    async def _model(self, request: ApiRequest) -> ApiResponse:
+        listed = await self._listed()
+        return ApiResponse.from_json(models.entry(request.path.removeprefix(MODEL), listed))
+
+    async def _load_adapter(self, request: ApiRequest) -> ApiResponse:
+        return await adapters.load(request, await self.language.get())
+
+    async def _unload_adapter(self, request: ApiRequest) -> ApiResponse:
+        return await adapters.unload(request, await self.language.get())
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        for part in self._held.wanted():
+            await part.get()
+        facts: dict[str, dict[str, Any]] = {}
+        language, embedding = self.language.built, self.embedding.built
+        if language is not None:
+            facts[language.name] = models.card_facts(language.card)
+            facts |= {name: {"parent": language.name} for name in language.adapter_names()}
+        if embedding is not None:
+            facts[embedding.name] = embedding.facts()
+        return models.entries(self._names(), facts, self._created)
+
+    def _names(self) -> Names:
+        """The names as far as they are known; unloaded models go by their settings."""
+        language = self.language.built
+        return Names(
+            language.name if language is not None else parts.language_name(self._settings),
+            parts.embedding_name(self._settings),
+            language.adapter_names() if language is not None else frozenset(),
+            self._settings.model_aliases,
+        )
+
+
+_ROUTES: dict[str, dict[str, Route]] = {
+    "/v1/chat/completions": {"POST": LocalProvider._chat},
+    "/v1/embeddings": {"POST": LocalProvider._embed},
+    "/v1/models": {"GET": LocalProvider._models},
+    MODEL: {"GET": LocalProvider._model},
+    "/v1/load_lora_adapter": {"POST": LocalProvider._load_adapter},
+    "/v1/unload_lora_adapter": {"POST": LocalProvider._unload_adapter},
+}

@@ -1,0 +1,59 @@
+"""What binds an answer's text: the response format, the tools, or both, as one constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from provider.protocol import schema
+from provider.protocol.chat import ChatRequest, Format
+from provider.protocol.deltas import Plain, Reader
+from provider.protocol.schema import Constraint, SchemaRefused
+from provider.protocol.tools import CallReader, grammar
+from provider.protocol.toolspec import Function
+
+_CALLING = {"auto", "required", "named"}
+_ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+_ANSWER = "answer"
+
+
+def constraint(request: ChatRequest) -> Constraint | None:
+    """None where any text may be written.
+
+    Raises `SchemaRefused`, whose `param` names the schema.
+    """
+    bound = request.format.type != "text"
+    if request.tools.mode not in _CALLING:
+        return _compiled(request.format) if bound else None
+    for function in request.tools.callable:
+        _check(function)
+    free_text = _ANSWER if bound else ""
+    text = free_text if request.tools.mode == "auto" else None
+    rules, schemas = grammar(request.tools.callable, text=text, parallel=request.tools.parallel)
+    if text == _ANSWER:
+        _compiled(request.format)
+        schemas = {**schemas, _ANSWER: _schema(request.format)}
+    return schema.lark(rules, schemas)
+
+
+def reader(request: ChatRequest) -> Reader:
+    """A fresh reader of one answer to this request."""
+    if request.tools.mode not in _CALLING:
+        return Plain()
+    return CallReader(after_text=request.format.type == "text")
+
+
+def _schema(form: Format) -> Mapping[str, Any]:
+    return form.schema if form.schema is not None else _ANY_OBJECT
+
+
+def _compiled(form: Format) -> Constraint:
+    return schema.compile(_schema(form), strict=form.strict)
+
+
+def _check(function: Function) -> None:
+    """A tool's schema alone, so that a refusal names it."""
+    try:
+        schema.compile(function.parameters)
+    except SchemaRefused as refused:
+        raise refused.at(function.path) from refused
