@@ -1,0 +1,253 @@
+"""One answer under way: its tokens, its state, and what it has to say to its client."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from torch import Tensor
+
+from provider.engine.constraint import ConstraintState
+from provider.engine.detokenize import TextAssembler
+from provider.engine.prefix import common_length
+from provider.engine.request import (
+    Done,
+    Event,
+    Finished,
+    GenerationRequest,
+    Piece,
+    TokenLogprob,
+    Usage,
+)
+from provider.engine.sampling import RowSampler, logprob
+from provider.engine.vocabulary import Vocabulary
+from provider.errors import ApiError
+
+if TYPE_CHECKING:
+    from provider.engine.adapters import Adapter
+    from provider.engine.cache import Slot
+
+OnEvent = Callable[[Event | ApiError], None]
+
+
+class Job:
+    """One request: its answers and its only way back to the client.
+
+    After `Done`, an error or `cancel` nothing more is delivered. A callback that raises counts as
+    a client that has gone.
+    """
+
+    def __init__(self, request: GenerationRequest, on_event: OnEvent) -> None:
+        self.request = request
+        self.adapter: Adapter | None = None
+        self.answers: list[Answer] = []
+        self.prompt = np.asarray(request.prompt, dtype=np.int32)
+        self.cached = 0
+        self.arrived = 0.0
+        self.closed = False
+        self._on_event = on_event
+
+    def deliver(self, event: Event | ApiError) -> None:
+        if self.closed:
+            return
+        if isinstance(event, Done | ApiError):
+            self.closed = True
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001  (the client's code; the engine must outlive it)
+            self.closed = True
+
+    def finish(self) -> None:
+        """Delivers `Done` once every answer is complete."""
+        if all(answer.finished for answer in self.answers):
+            self.deliver(Done(self.usage()))
+
+    def usage(self) -> Usage:
+        return Usage(
+            prompt=len(self.request.prompt),
+            completion=sum(answer.generated for answer in self.answers),
+            cached=self.cached,
+            accepted_prediction=sum(answer.accepted for answer in self.answers),
+            rejected_prediction=sum(answer.rejected for answer in self.answers),
+        )
+
+
+class Answer:
+    """`tokens` are the prompt and what has been generated; the first `computed` are in the cache.
+
+    Tokens after `computed` are pending: the next step feeds them. `drafts` are guesses that follow
+    them in the same step.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        index: int,
+        vocabulary: Vocabulary,
+        constraint: ConstraintState | None,
+        max_tokens: int,
+        *,
+        force: bool = True,
+    ) -> None:
+        request = job.request
+        self.job = job
+        self.index = index
+        self.tokens = list(request.prompt)
+        self.prompt = len(request.prompt)
+        self.computed = 0
+        self.slot: Slot | None = None
+        self.drafts: list[int] = []
+        self.predicted = 0
+        self.accepted = 0
+        self.rejected = 0
+        self.finished: Literal["stop", "length"] | None = None
+        self.constraint = constraint
+        self.sampler = RowSampler(request.sampling, index)
+        self._max_tokens = max_tokens
+        self._vocabulary = vocabulary
+        self._force = force and constraint is not None
+        self._text = TextAssembler(request.stop)
+        self._top = request.sampling.logprobs
+        self._forced: deque[int] = deque()
+        self._released = ""
+        self._started = False
+
+    @property
+    def adapter(self) -> Adapter | None:
+        return self.job.adapter
+
+    @property
+    def adapter_key(self) -> int:
+        """Identifies the weights that computed this answer's cache; 0 is the base model."""
+        return 0 if self.job.adapter is None else self.job.adapter.key
+
+    def shared_prompt(self, other: Answer) -> int:
+        """How many first tokens the prompts of two answers have in common."""
+        return common_length(self.job.prompt, other.job.prompt)
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.computed
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether part of the prompt is missing from the cache."""
+        return self.computed < self.prompt
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that this answer may still generate."""
+        return self._max_tokens - self.generated
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """Forced tokens that wait for their log-probabilities; they must be the next drafts."""
+        return tuple(self._forced)
+
+    def start(self) -> None:
+        """Takes what the constraint forces before the first token is drawn. Idempotent."""
+        if not self._started:
+            self._started = True
+            self._take_forced()
+
+    def advance(self, logits: Tensor) -> None:
+        """Draws from the step's logits `[1 + drafts, vocabulary]` float32.
+
+        The first row follows the last pending token, each further one a draft; they are used as
+        long as the drafts are what was drawn.
+        """
+        end = len(self.tokens)
+        while self.finished is None:
+            taken = len(self.tokens) - end
+            if self.tokens[end:] != self.drafts[:taken]:
+                break
+            self._draw(logits[taken], fresh=taken > 0)
+        agreed = _common(self.tokens[end:], self.drafts)
+        self.computed = end + agreed
+        self._count_predicted(agreed)
+        self.drafts = []
+
+    def emit(self) -> None:
+        """Delivers the text that this step released, and the end if it is one."""
+        ended = self.finished is not None
+        if ended and not self._text.stopped:
+            self._released += self._text.flush()
+        scores = () if self._top is None else self._text.logprobs(everything=ended)
+        if self._released or scores:
+            self.job.deliver(Piece(self.index, self._released, scores))
+        self._released = ""
+        if self.finished is not None:
+            self.job.deliver(Finished(self.index, self.finished))
+            self.job.finish()
+
+    def _draw(self, logits: Tensor, *, fresh: bool) -> None:
+        """One more token; `fresh` means that the constraint's mask is of an earlier position."""
+        if self._forced:
+            self._append(token := self._forced.popleft(), self._score(logits, token))
+            return
+        if fresh and self.constraint is not None:
+            self.constraint.compute_mask()
+        mask = None if self.constraint is None else self.constraint.mask
+        token = self.sampler.choose(logits, self.generated, mask)
+        if self.constraint is not None and token not in self._vocabulary.eos:
+            self.constraint.accept(token)
+        self._append(token, self._score(logits, token))
+        self._take_forced()
+
+    def _take_forced(self) -> None:
+        """Appends what the constraint forces; with log-probabilities it waits to be scored."""
+        if self.constraint is None or self.finished is not None:
+            return
+        if self._force:
+            forced = self.constraint.forced()
+            if self._top is not None:
+                self._forced.extend(forced)
+                forced = []
+            for token in forced:
+                if self.finished is None:
+                    self._append(token, None)
+        self._check_complete()
+
+    def _append(self, token: int, score: TokenLogprob | None) -> None:
+        self.tokens.append(token)
+        self.sampler.accept(token)
+        if token in self._vocabulary.eos:
+            self.finished = "stop"
+            return
+        self._released += self._text.push(self._vocabulary.token_bytes[token], score)
+        if self._text.stopped:
+            self.finished = "stop"
+        elif self.generated >= self._max_tokens:
+            self.finished = "length"
+            self._check_complete()
+        elif self._top is not None:
+            self._check_complete()
+
+    def _check_complete(self) -> None:
+        """Nothing but the end may follow: the answer is complete, even at its last token."""
+        if self.constraint is not None and self.constraint.complete and not self._forced:
+            self.finished = "stop"
+
+    def _score(self, logits: Tensor, token: int) -> TokenLogprob | None:
+        if self._top is None:
+            return None
+        return logprob(logits, token, self._top, self._vocabulary.token_bytes)
+
+    def _count_predicted(self, agreed: int) -> None:
+        self.accepted += min(agreed, self.predicted)
+        self.rejected += max(0, self.predicted - agreed)
+        self.predicted = 0
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    """Length of the common beginning."""
+    for at, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return at
+    return min(len(left), len(right))

@@ -1,0 +1,98 @@
+"""A constraint on one answer: which tokens may come next, and which must.
+
+llguidance does the parsing. A grammar is compiled once and kept (`GrammarCache`); every answer gets
+a matcher of its own. What the grammar forces is taken as it is, in the tokens in which the
+tokenizer would write it, without asking the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Protocol
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+
+from provider.errors import InvalidRequest, ServerError
+
+
+class Grammar(Protocol):
+    """What the engine needs of `provider.protocol.schema.Constraint`."""
+
+    @property
+    def grammar(self) -> str:
+        """llguidance grammar text."""
+
+    @property
+    def key(self) -> str:
+        """Equal keys mean equal grammars."""
+
+
+class GrammarCache:
+    """Compiled grammars, the least recently used ones forgotten. Safe to call from any thread."""
+
+    def __init__(self, tokenizer: LLTokenizer, limit: int = 128) -> None:
+        self._tokenizer = tokenizer
+        self._limit = limit
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
+
+    def matcher(self, constraint: Grammar) -> LLMatcher:
+        """A fresh matcher. Raises InvalidRequest for a grammar that llguidance does not take."""
+        with self._lock:
+            if (found := self._compiled.get(constraint.key)) is not None:
+                self._compiled.move_to_end(constraint.key)
+                self.hits += 1
+                return found.deep_copy()
+        compiled = LLMatcher(self._tokenizer, constraint.grammar, log_level=0)
+        if compiled.is_error():
+            raise InvalidRequest(
+                f"The output format cannot be enforced: {compiled.get_error()}",
+                param="response_format",
+            )
+        with self._lock:
+            self.misses += 1
+            self._compiled[constraint.key] = compiled
+            while len(self._compiled) > self._limit:
+                self._compiled.popitem(last=False)
+            return compiled.deep_copy()
+
+
+class ConstraintState:
+    """The constraint of one answer, as far as it has been written.
+
+    `mask` has one bit per token of the vocabulary, lowest first; it is one buffer for the answer's
+    whole life.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._words = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
+        self.mask: NDArray[np.uint8] = self._words.view(np.uint8)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may follow but the end."""
+        return bool(self._matcher.is_stopped())
+
+    def accept(self, token: int) -> None:
+        """Takes a token that the mask allowed. Raises ServerError if the grammar does not."""
+        if not self._matcher.consume_token(token):
+            raise ServerError(f"The output format failed: {self._matcher.get_error()}")
+
+    def forced(self) -> list[int]:
+        """Tokens that must come next; they are accepted by this call."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        if tokens and not self._matcher.consume_tokens(tokens):
+            raise ServerError(f"The output format failed: {self._matcher.get_error()}")
+        return tokens
+
+    def compute_mask(self) -> None:
+        """Fills `mask` for the next token. Runs without the interpreter's lock."""
+        self._matcher.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+        if self._matcher.is_error():
+            raise ServerError(f"The output format failed: {self._matcher.get_error()}")

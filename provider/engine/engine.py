@@ -1,0 +1,312 @@
+"""The local engine: requests of many threads, one model, one engine thread.
+
+    engine = Engine(checkpoint, Limits(memory=5 << 30))
+    engine.start()
+    ticket = engine.submit(request, on_event)        # from any thread
+    async for event in engine.stream(request): ...   # the same for asyncio
+
+`submit` refuses at once what cannot be served (429 when the queue is full, 503 while the engine is
+down, 400 for a prompt beyond the context). Events are delivered in the engine's thread. If that
+thread fails, every request ends with 503 and a fresh one is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+from transformers import PreTrainedModel
+
+from provider.engine.answer import Answer, Job, OnEvent
+from provider.engine.cache import CacheShape, KVCache
+from provider.engine.constraint import ConstraintState, GrammarCache
+from provider.engine.device import free_memory
+from provider.engine.limits import Limits
+from provider.engine.prefix import PrefixCache
+from provider.engine.request import Done, Event, GenerationRequest
+from provider.engine.runner import ModelRunner, Runner, attention_heads
+from provider.engine.scheduler import Scheduler
+from provider.engine.stats import Stats
+from provider.engine.vocabulary import Tokenizer, Vocabulary
+from provider.errors import (
+    ApiError,
+    ConfigurationError,
+    ContextTooLong,
+    InvalidRequest,
+    RateLimited,
+    Unavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(Protocol):
+    """What the engine needs of `provider.engine.checkpoint.Checkpoint`."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
+class Ticket:
+    """One submitted request."""
+
+    def __init__(self, engine: Engine, job: Job) -> None:
+        self._engine = engine
+        self._job = job
+
+    def cancel(self) -> None:
+        """Ends the request within one step; no further event is delivered. Idempotent."""
+        self._engine._cancel(self._job)
+
+
+class Engine:
+    """Serves one checkpoint. All public methods may be called from any thread."""
+
+    def __init__(self, checkpoint: Loaded, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._model = checkpoint.model
+        self._runner: Runner = ModelRunner(checkpoint.model)
+        self._shape = cache_shape(checkpoint.model, self.limits)
+        self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
+        self._grammars: GrammarCache | None = None
+        self._stats = Stats(kv_budget=self._shape.budget)
+        self._lock = threading.Condition()
+        self._inbox: deque[Callable[[Scheduler], None]] = deque()
+        self._open: set[Job] = set()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._alive = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are being served."""
+        return self._alive
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self._shape.capacity
+
+    def start(self) -> None:
+        """Starts the engine's thread. Idempotent."""
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._closing = False
+            self._alive = True
+            self._thread = threading.Thread(target=self._live, name="sllm-engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; requests under way fail with 503."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._closing, self._alive = True, False
+            self._lock.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def submit(self, request: GenerationRequest, on_event: OnEvent) -> Ticket:
+        """Queues a request. Raises ApiError if it is refused at once."""
+        self._check(request)
+        job = Job(request, on_event)
+        job.arrived = time.monotonic()
+        job.answers = [self._answer(job, index) for index in range(request.n)]
+        with self._lock:
+            self._refuse_if_unable()
+            self._stats.requests += 1
+            self._stats.prompt_tokens += len(request.prompt)
+            self._open.add(job)
+            self._inbox.append(lambda scheduler: scheduler.add(job))
+            self._lock.notify_all()
+        return Ticket(self, job)
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """The request's events; raises ApiError. Closing the iterator cancels the request."""
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
+
+        def deliver(event: Event | ApiError) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        ticket = self.submit(request, deliver)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, ApiError):
+                    raise event
+                yield event
+                if isinstance(event, Done):
+                    return
+        finally:
+            ticket.cancel()
+
+    def stats(self) -> dict[str, float]:
+        """Counters and gauges by name, see `Stats`."""
+        with self._lock:
+            self._open = {job for job in self._open if not job.closed}
+            waiting = len(self._inbox)
+        values = self._stats.snapshot()
+        values["waiting"] += waiting
+        values["alive"] = float(self._alive)
+        return values
+
+    def call(self, action: Callable[[Scheduler], None]) -> None:
+        """Runs `action` in the engine's thread between two steps."""
+        with self._lock:
+            self._inbox.append(action)
+            self._lock.notify_all()
+
+    def _cancel(self, job: Job) -> None:
+        with self._lock:
+            if not job.closed:
+                job.closed = True
+                self._stats.cancelled += 1
+            self._open.discard(job)
+            self._lock.notify_all()
+
+    def _check(self, request: GenerationRequest) -> None:
+        if not request.prompt:
+            raise InvalidRequest("The prompt is empty.", param="messages")
+        if not all(0 <= token < self.vocabulary.size for token in request.prompt):
+            raise InvalidRequest("The prompt holds a token id beyond the vocabulary.")
+        if len(request.prompt) >= self.context_length:
+            raise ContextTooLong.of(self.context_length, len(request.prompt))
+        if request.max_tokens < 1 or request.n < 1:
+            raise InvalidRequest("max_tokens and n must be at least 1.", param="max_tokens")
+
+    def _refuse_if_unable(self) -> None:
+        if not self._alive:
+            raise Unavailable("The local engine is not running.", retry_after=2)
+        if len(self._open) >= self.limits.queue + self.limits.max_batch:
+            self._open = {job for job in self._open if not job.closed}
+        if len(self._open) >= self.limits.queue + self.limits.max_batch:
+            self._stats.refused += 1
+            raise RateLimited(
+                f"The local engine has {len(self._open)} requests under way, which is its limit.",
+                retry_after=self._wait(),
+            )
+
+    def _wait(self) -> float:
+        """Seconds until a place in the queue should be free, from the present speed."""
+        done = max(1, self._stats.finished)
+        average = self._stats.generated_tokens / done
+        speed = max(1.0, self._stats.tokens_per_second)
+        return min(60.0, average / speed)
+
+    def _answer(self, job: Job, index: int) -> Answer:
+        request = job.request
+        constraint = None
+        if request.constraint is not None:
+            if self._grammars is None:
+                self._grammars = GrammarCache(self.vocabulary.grammar)
+            matcher = self._grammars.matcher(request.constraint)
+            constraint = ConstraintState(matcher, self.vocabulary.size)
+        room = self.context_length - len(request.prompt)
+        return Answer(
+            job,
+            index,
+            self.vocabulary,
+            constraint,
+            min(request.max_tokens, room),
+            force=self.limits.forced_tokens,
+        )
+
+    def _scheduler(self) -> Scheduler:
+        cache = KVCache(self._shape)
+        kept = PrefixCache(cache, int(self._shape.budget * self.limits.prefix_share))
+        cuda = self._shape.device.type == "cuda"
+        return Scheduler(
+            self._runner,
+            cache,
+            kept,
+            self._stats,
+            max_batch=self.limits.max_batch,
+            step_tokens=self.limits.step_tokens or (2048 if cuda else 256),
+        )
+
+    def _live(self) -> None:
+        """The engine's thread: serves, and after a failure starts over with an empty cache."""
+        while not self._closing:
+            scheduler = self._scheduler()
+            error: ApiError = Unavailable("The local engine was shut down.", retry_after=2)
+            try:
+                self._alive = not self._closing
+                self._serve(scheduler)
+            except Exception:
+                logger.exception("the engine failed and starts over")
+                self._stats.deaths += 1
+                error = Unavailable("The local engine failed; it starts over.", retry_after=2)
+            self._fail_all(scheduler, error)
+
+    def _serve(self, scheduler: Scheduler) -> None:
+        while True:
+            with self._lock:
+                while not self._closing and not self._inbox and scheduler.idle:
+                    self._lock.wait()
+                if self._closing:
+                    return
+                actions = list(self._inbox)
+                self._inbox.clear()
+            for action in actions:
+                action(scheduler)
+            scheduler.step()
+
+    def _fail_all(self, scheduler: Scheduler, error: ApiError) -> None:
+        with self._lock:
+            self._alive = False
+            self._inbox.clear()
+            jobs, self._open = self._open, set()
+        scheduler.close(error)
+        for job in jobs:
+            job.deliver(error)
+
+
+def cache_shape(model: PreTrainedModel, limits: Limits) -> CacheShape:
+    """The KV cache that fits: by the model's context, the limit, and what the device has left.
+
+    Raises ConfigurationError if not even one slot fits.
+    """
+    layers, kv_heads, head_dim = attention_heads(model)
+    config: Any = model.config
+    context = int(config.get_text_config().max_position_embeddings)
+    context = min(context, limits.context_length or context)
+    per_token = 2 * layers * kv_heads * head_dim * model.dtype.itemsize
+    budget = cache_budget(model, limits) // per_token
+    if budget < min(256, context):
+        raise ConfigurationError(
+            f"LOCAL_LLM_MEMORY={limits.memory} leaves room for {max(budget, 0)} tokens of KV cache "
+            f"({per_token} bytes each) beside the weights, at least 256 are needed; raise it, or "
+            "load a smaller or quantised model."
+        )
+    most = limits.max_batch * context * 2
+    return CacheShape(
+        layers=layers,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        dtype=model.dtype,
+        device=model.device,
+        capacity=min(context, budget),
+        budget=min(budget, most),
+    )
+
+
+def cache_budget(model: PreTrainedModel, limits: Limits) -> int:
+    """Bytes for the KV cache: `limits.memory` less the weights, or most of what is free."""
+    free = free_memory(model.device)
+    if limits.memory is None:
+        return int(free * 0.8)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return min(limits.memory - weights, int(free * 0.9))
+
+
+def _logits(model: PreTrainedModel) -> int:
+    head: Any = model.get_output_embeddings()
+    return int(head.weight.shape[0])

@@ -1,0 +1,85 @@
+"""One packed step through the model: many rows' tokens in, the logits that are needed out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from provider.engine.attention import NAME, AttentionPlan, Segment, packed_attention
+
+if TYPE_CHECKING:
+    from provider.engine.adapters import Adapter
+
+
+@dataclass(slots=True)
+class Step:
+    """The rows of one step back to back. `wanted` are the packed places whose logits are needed;
+    `adapters` the packed ranges (start, stop) that an adapter applies to, base rows left out."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)
+    adapters: list[tuple[Adapter, int, int]] = field(default_factory=list)
+
+
+class Runner(Protocol):
+    """Runs steps; not thread-safe."""
+
+    def forward(self, step: Step) -> Tensor:
+        """Logits `[wanted, vocabulary]` in float32 on the model's device."""
+
+
+class ModelRunner:
+    """The model's own forward, whatever its architecture, with our attention function.
+
+    The model is left as it was between steps, so others may use it too.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        AttentionInterface.register(NAME, packed_attention)
+        self._model = model
+        self.device: torch.device = model.device
+
+    @torch.inference_mode()
+    def forward(self, step: Step) -> Tensor:
+        def tensor(values: list[int]) -> Tensor:
+            return torch.tensor(values, device=self.device)
+
+        with _attention(self._model):
+            out: Any = self._model(
+                input_ids=tensor(step.tokens).unsqueeze(0),
+                position_ids=tensor(step.positions).unsqueeze(0),
+                use_cache=False,
+                logits_to_keep=tensor(step.wanted),
+                packed=AttentionPlan(step.segments, self.device),
+            )
+        logits: Tensor = out.logits[0]
+        return logits.float()
+
+
+@contextmanager
+def _attention(model: PreTrainedModel) -> Iterator[None]:
+    """Our attention function for the time of one forward pass."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+def attention_heads(model: nn.Module) -> tuple[int, int, int]:
+    """Layers, key/value heads and head width, from the model's config."""
+    config: Any = model.config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return text.num_hidden_layers, kv_heads, head_dim

@@ -1,0 +1,125 @@
+"""Drawing the next token of one row: its own distribution and its own random numbers.
+
+Nothing here depends on other rows or on the order of steps: the random number for a token is a
+function of (seed, answer, position), so a request gives the same tokens alone or in any batch, with
+or without drafts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import Counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from provider.engine.request import Sampling, TokenLogprob
+
+_TOP = 256
+
+
+class RowSampler:
+    """Sampling state of one answer: penalties count what it has generated."""
+
+    def __init__(self, sampling: Sampling, index: int) -> None:
+        self.sampling = sampling
+        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+        self._key = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=16).digest()
+        self._counts: Counter[int] = Counter()
+        self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        self._bias = dict(sampling.logit_bias)
+        self.greedy = sampling.temperature == 0
+        self.plain = not self._penalised and not self._bias
+        """Whether the logits are used as they are (before temperature)."""
+
+    def accept(self, token: int) -> None:
+        """Counts a generated token (sampled or forced) for the penalties."""
+        if self._penalised:
+            self._counts[token] += 1
+
+    def choose(self, logits: Tensor, position: int, mask: NDArray[np.uint8] | None) -> int:
+        """The token at `position` of the answer.
+
+        `logits` is `[vocabulary]` float32 and is not changed; `mask` has one bit per token, lowest
+        first, None means that all are allowed. Raises ValueError if no token is allowed.
+        """
+        values = logits if self.plain else self._adjust(logits.clone())
+        if mask is None:
+            return self._draw(values, position)
+        best = int(values.argmax())
+        if self.greedy and _allowed(mask, best):
+            return best
+        ids = torch.from_numpy(np.flatnonzero(_bits(mask, values.shape[0]))).to(values.device)
+        if not ids.numel():
+            raise ValueError("the constraint allows no token")
+        if ids.numel() == 1:
+            return int(ids[0])
+        return int(ids[self._draw(values[ids], position)])
+
+    def _adjust(self, values: Tensor) -> Tensor:
+        """OpenAI's penalties and logit_bias, before temperature."""
+        if self._bias:
+            ids = torch.tensor(list(self._bias), device=values.device)
+            values[ids] += torch.tensor(list(self._bias.values()), device=values.device)
+        if self._counts:
+            ids = torch.tensor(list(self._counts), device=values.device)
+            counts = torch.tensor(list(self._counts.values()), device=values.device)
+            values[ids] -= counts * self.sampling.frequency_penalty + self.sampling.presence_penalty
+        return values
+
+    def _draw(self, values: Tensor, position: int) -> int:
+        if self.greedy:
+            return int(values.argmax())
+        scaled = values / self.sampling.temperature
+        if self.sampling.top_p < 1:
+            return _nucleus(scaled, self.sampling.top_p, self._uniform(position))
+        return _inverse(torch.softmax(scaled, -1), self._uniform(position))
+
+    def _uniform(self, position: int) -> float:
+        """A number in [0, 1) that depends on seed, answer and position only."""
+        drawn = hashlib.blake2b(position.to_bytes(8, "little"), key=self._key, digest_size=8)
+        return (int.from_bytes(drawn.digest(), "little") >> 11) / (1 << 53)
+
+
+def logprob(logits: Tensor, token: int, top: int, token_bytes: list[bytes]) -> TokenLogprob:
+    """Log-probability (nats) of `token` and of the `top` most likely ones under raw logits."""
+    scores = torch.log_softmax(logits, -1)
+    best: tuple[tuple[int, bytes, float], ...] = ()
+    if top:
+        values, ids = scores.topk(min(top, scores.shape[0]))
+        best = tuple(
+            (i, token_bytes[i], v) for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+        )
+    return TokenLogprob(token, token_bytes[token], float(scores[token]), best)
+
+
+def _nucleus(scaled: Tensor, top_p: float, uniform: float) -> int:
+    """Draws among the fewest most likely tokens that together reach `top_p`."""
+    probabilities = torch.softmax(scaled, -1)
+    size = min(_TOP, probabilities.shape[0])
+    while True:
+        values, ids = probabilities.topk(size)
+        below = values.double().cumsum(0)
+        if float(below[-1]) >= top_p or size == probabilities.shape[0]:
+            break
+        size = min(size * 8, probabilities.shape[0])
+    kept = int((below < top_p).sum()) + 1
+    return int(ids[_inverse(values[:kept], uniform)])
+
+
+def _inverse(weights: Tensor, uniform: float) -> int:
+    """The index at which the cumulated weights pass `uniform` of their sum."""
+    sums = weights.double().cumsum(0)
+    at = int(torch.searchsorted(sums, sums[-1] * uniform, right=True))
+    return min(at, weights.shape[0] - 1)
+
+
+def _allowed(mask: NDArray[np.uint8], token: int) -> bool:
+    return token >> 3 < mask.shape[0] and bool(mask[token >> 3] >> (token & 7) & 1)
+
+
+def _bits(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.unpackbits(mask, count=min(size, mask.shape[0] * 8), bitorder="little")
