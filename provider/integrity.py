@@ -1,70 +1,134 @@
-"""A stream that breaks off must not look like one that ended.
+"""What a hosted upstream sends is passed on untouched, unless it would mislead the client.
 
-OpenAI ends a stream with a `finish_reason` per choice and `data: [DONE]`. An upstream whose stream
-just stops (a crash behind a proxy that closes cleanly) would give the app half an answer as if it
-were whole. This provider holds a hosted one and raises instead; the bytes are passed on untouched.
+A stream that breaks off must not look like one that ended: OpenAI ends a stream with a
+`finish_reason` per choice and `data: [DONE]`, and an upstream whose stream just stops (a crash
+behind a proxy that closes cleanly) would give the app half an answer as if it were whole. Likewise
+a proxy's HTML page is not an answer, and a redirect is not followed, because it would take the key
+to another host.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 from provider.base import ApiRequest, ApiResponse, ByteStream, Holder
-from provider.errors import BadGateway
+from provider.errors import ApiError, BadGateway
 
-_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
-_DONE = re.compile(rb"(?:^|\n)data:\s*\[DONE\]")
-_TAIL = 64
-"""Bytes kept between pieces, so that a mark that is cut in two is still seen."""
+_DATA = b"data:"
+_LONGEST_LINE = 16 * 2**20
 
 
 class Integrity(Holder):
-    """Checks that each chat stream ended, and that each JSON body is JSON.
+    """A provider that vouches for the form of what a hosted one answers.
 
-    Raises `BadGateway` (502) for a 200 whose body is not JSON, and from within the stream for one
-    that stops early.
+    Raises `BadGateway` (502) for a redirect, for a success whose body is not a JSON object, and,
+    from within the stream, for one that stops early or carries something that is not JSON. An
+    error whose body is not OpenAI's keeps its status and gets an OpenAI body.
     """
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         response = await self._inner.answer(request)
         if isinstance(response.body, bytes):
-            if response.status == 200 and _claims_json(response):
-                _check_json(response.body)
-            return response
-        if not request.path.endswith("/completions"):
+            return _checked(request, response, response.body)
+        if response.status != 200 or not request.path.endswith("/completions"):
             return response
         return replace(response, body=_Checked(response.body))
 
 
+def _checked(request: ApiRequest, response: ApiResponse, body: bytes) -> ApiResponse:
+    if 300 <= response.status < 400:
+        where = response.headers.get("location", "elsewhere")
+        raise BadGateway(f"The upstream redirects to {where}; set OPENAI_BASE_URL to that address.")
+    read = _object(body)
+    if response.status >= 400:
+        return response if _is_error(read) else _as_openai_error(response)
+    if not request.path.startswith("/v1/") or request.method == "HEAD":
+        return response
+    if read is None and _promises_json(request, response):
+        raise BadGateway("The upstream's answer is not a JSON object.")
+    if request.path.endswith("/chat/completions") and not _answers(request, read):
+        raise BadGateway("The upstream's answer is not the chat completion that was asked for.")
+    return response
+
+
+def _promises_json(request: ApiRequest, response: ApiResponse) -> bool:
+    """Files and audio come as other types; the paths of a language model never do."""
+    kind = response.headers.get("content-type", "application/json")
+    known = request.path.endswith(("/completions", "/embeddings")) or "/v1/models" in request.path
+    return known or kind.startswith("application/json")
+
+
+def _answers(request: ApiRequest, read: dict[str, Any] | None) -> bool:
+    """A plain body where a stream was asked for would be an empty stream to the SDK."""
+    if request.method != "POST" or read is None:
+        return request.method != "POST"
+    return "choices" in read and request.json.get("stream") is not True
+
+
+def _is_error(read: dict[str, Any] | None) -> bool:
+    return read is not None and isinstance(read.get("error"), dict)
+
+
+def _as_openai_error(response: ApiResponse) -> ApiResponse:
+    """The status is the upstream's, the words are ours: its page means nothing to an SDK."""
+    error = ApiError(
+        f"The upstream failed with status {response.status} and said nothing that OpenAI's API "
+        "would say; something between here and there may have answered in its place.",
+        code="upstream_error",
+    ).body()
+    kept = {"retry-after", "x-request-id"}
+    headers = {name: value for name, value in response.headers.items() if name in kept}
+    return ApiResponse.from_json(error, response.status, headers)
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        read = json.loads(body)
+    except ValueError:
+        return None
+    return read if isinstance(read, dict) else None
+
+
 class _Checked:
+    """Passes the bytes of a stream on, line by complete line checked before it goes out."""
+
     def __init__(self, body: ByteStream) -> None:
         self._body = body
+        self._line = b""
+        self._finished: dict[int, bool] = {}
+        self._done = False
+        self._failed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        finished = done = False
-        tail = b""
         async for piece in self._body:
-            seen = tail + piece
-            finished = finished or _REASON.search(seen) is not None
-            done = done or _DONE.search(seen) is not None
-            tail = seen[-_TAIL:]
+            *lines, self._line = (self._line + piece).split(b"\n")
+            for line in lines:
+                self._see(line)
+            if len(self._line) > _LONGEST_LINE:
+                raise BadGateway("The upstream's stream has a line without an end.")
             yield piece
-        if not (finished and done):
+        whole = bool(self._finished) and all(self._finished.values()) and self._done
+        if not (whole or self._failed):
             raise BadGateway("The upstream's stream ended before its answer was complete.")
 
     async def aclose(self) -> None:
         await self._body.aclose()
 
-
-def _claims_json(response: ApiResponse) -> bool:
-    return response.headers.get("content-type", "").startswith("application/json")
-
-
-def _check_json(body: bytes) -> None:
-    try:
-        json.loads(body)
-    except ValueError as error:
-        raise BadGateway("The upstream's answer is not JSON.") from error
+    def _see(self, line: bytes) -> None:
+        if not line.startswith(_DATA):
+            return
+        data = line[len(_DATA) :].strip()
+        if data == b"[DONE]":
+            self._done = True
+            return
+        chunk = _object(data)
+        if chunk is None:
+            raise BadGateway("The upstream's stream carries an event that is not JSON.")
+        self._failed = self._failed or "error" in chunk
+        for choice in chunk.get("choices") or ():
+            ended = choice.get("finish_reason") is not None
+            index = choice.get("index", 0)
+            self._finished[index] = self._finished.get(index, False) or ended

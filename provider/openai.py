@@ -136,7 +136,7 @@ class UpstreamStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with self._provider._translated():
-            async for piece in self._response.aiter_raw():
+            async for piece in self._response.aiter_bytes():
                 yield piece
 
     async def aclose(self) -> None:

@@ -68,8 +68,9 @@ class Overrides:
             return self._state
         signature = (found.st_mtime_ns, found.st_ino, found.st_size)
         if signature != self._seen:
-            self._seen = signature
+            # The state first: another thread that sees the new signature must find it.
             self._state = self._load(self.path)
+            self._seen = signature
         return self._state
 
     def set(self, changes: Mapping[Side, str | None], by: str | None = None) -> State:

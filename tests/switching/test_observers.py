@@ -1,0 +1,197 @@
+"""Record, shadow and meter watch; they never change, slow or fail what they watch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider.base import ApiRequest, ApiResponse, samples_of
+from provider.errors import BadGateway, RateLimited
+from provider.meter import Meter
+from provider.record import Journal, Record, forbidden
+from provider.redact import personal_data, redacted
+from provider.shadow import Sampling, Shadow, agreement
+from provider.transcript import Transcript
+from tests.switching.parts import WHOLE_STREAM, Named, Pieces, chat, chunk, completion, content_of
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_exchange_becomes_a_training_line(tmp_path: Path, stream: bool) -> None:
+    path = tmp_path / "record.jsonl"
+    one = Record(Named("n"), Journal(path), "openai")
+    await content_of(await one.answer(chat("전화는 010-1234-5678", stream=stream)))
+    [entry] = lines(path)
+    assert entry["messages"][0] == {"role": "user", "content": "전화는 [PHONE]"}
+    assert entry["messages"][1]["role"] == "assistant"
+    assert entry["messages"][1]["content"].startswith("n")
+    assert (entry["provider"], entry["model"]) == ("openai", "named-model")
+
+
+async def test_what_is_not_whole_or_not_wanted_is_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    journal = Journal(path)
+    cut = ApiResponse.from_json(completion("half", finish="length"))
+    one = Record(Named("n", [cut, ApiResponse(500, {}, b"{}")]), journal, "openai")
+    await one.answer(chat())
+    await one.answer(chat())
+    refusing = ApiRequest("POST", chat().path, {"x-sllm-record": "no"}, chat().body)
+    await one.answer(refusing)
+    left = Record(Named("n", stream=lambda: Pieces([chunk("half")])), journal, "openai")
+    await (await left.answer(chat(stream=True))).read()
+    assert not path.exists()
+
+
+def test_a_licence_that_forbids_training_is_respected() -> None:
+    assert forbidden("LGAI-EXAONE/EXAONE-3.5-2.4B-Instruct") is not None
+    assert forbidden("gpt-4o-mini") is None
+
+
+async def test_a_full_disk_does_not_fail_the_request(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "record.jsonl")
+    journal.path = Path("/dev/full")
+    one = Record(Named("n"), journal, "openai")
+    assert await content_of(await one.answer(chat())) == "n"
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": ')
+    Journal(path).append({"c": 3})
+    assert path.read_bytes() == b'{"a": 1}\n{"b": \n{"c":3}\n'
+
+
+def test_a_journal_rotates_and_keeps_every_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "record.jsonl", limit=100)
+    for number in range(30):
+        journal.append({"number": number})
+    found = [entry["number"] for path in tmp_path.iterdir() for entry in lines(path)]
+    assert sorted(found) == list(range(30))
+    assert len(list(tmp_path.iterdir())) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("메일 kim.minsu+1@example.co.kr 로", "메일 [EMAIL] 로"),
+        ("010-1234-5678, 02-123-4567, +82 10 1234 5678", "[PHONE], [PHONE], [PHONE]"),
+        ("주민번호 900101-1234567 입니다", "주민번호 [RRN] 입니다"),
+        ("면적 84.97㎡, 2026-11-21, 1234-5678-9", "면적 84.97㎡, 2026-11-21, 1234-5678-9"),
+        ("방 3개, 0.85 이상", "방 3개, 0.85 이상"),
+    ],
+)
+def test_personal_data_is_taken_out_and_nothing_else(text: str, expected: str) -> None:
+    assert personal_data(text) == expected
+
+
+def test_every_string_of_a_message_is_redacted() -> None:
+    value = {"content": [{"type": "text", "text": "a@b.kr"}], "n": 1}
+    assert redacted(value, personal_data) == {
+        "content": [{"type": "text", "text": "[EMAIL]"}],
+        "n": 1,
+    }
+
+
+@given(st.lists(st.integers(1, 40), max_size=40))
+def test_a_transcript_does_not_care_where_pieces_are_cut(cuts: list[int]) -> None:
+    whole, transcript, at = b"".join(WHOLE_STREAM), Transcript(), 0
+    for cut in cuts:
+        transcript.feed(whole[at : at + cut])
+        at += cut
+    transcript.feed(whole[at:])
+    assert transcript.message() == {"role": "assistant", "content": "안녕"}
+
+
+async def settled(shadow: Shadow) -> None:
+    await asyncio.gather(*shadow._tasks)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_shadow_compares_off_the_path(tmp_path: Path, stream: bool) -> None:
+    served = Named("n", [ApiResponse.from_json(completion('{"a":1,"b":[2,3]}'))])
+    if stream:
+        served = Named("n", stream=lambda: Pieces([chunk('{"a":1,"b":[2,3]}', "stop"), b"\n"]))
+    other = Named("o", [ApiResponse.from_json(completion('{"a":1,"b":[2,4]}'))])
+    path = tmp_path / "shadow.jsonl"
+    one = Shadow(served, other, Journal(path), Sampling(rate=1.0))
+    await (await one.answer(chat(stream=stream))).read()
+    await settled(one)
+    [entry] = lines(path)
+    assert entry["agreement"] == {"a": True, "b[].length": True, "b[]": False}
+    assert entry["failure"] is None
+    assert other.requests[0].json["stream"] is False
+
+
+async def test_a_failing_shadow_is_only_noted(tmp_path: Path) -> None:
+    path = tmp_path / "shadow.jsonl"
+    one = Shadow(Named("n"), Named("o", [RateLimited("full")]), Journal(path), Sampling(rate=1.0))
+    assert await content_of(await one.answer(chat())) == "n"
+    await settled(one)
+    assert "RateLimited" in lines(path)[0]["failure"]
+
+
+async def test_shadows_are_bounded(tmp_path: Path) -> None:
+    other = Named("o", pause=0.05)
+    one = Shadow(
+        Named("n"), other, Journal(tmp_path / "s.jsonl"), Sampling(1.0, concurrency=2, budget=3)
+    )
+    for _ in range(10):
+        await one.answer(chat())
+    assert (len(one._tasks), one.dropped) == (2, 8)
+    await settled(one)
+    for _ in range(10):
+        await one.answer(chat())
+        await settled(one)
+    assert len(other.requests) == 3
+    await one.aclose()
+
+
+def test_agreement_is_leaf_by_leaf() -> None:
+    assert agreement({"a": 1}, None) == {"a": False}
+    assert agreement([{"x": 1}, {"x": 2}], [{"x": 1}]) == {"[].length": False, "[].x": False}
+    assert agreement(1, 1.0) == {"$": False}
+
+
+async def test_the_meter_counts_what_was_answered() -> None:
+    meter = Meter(Named("n", [RateLimited("full")]), "openai")
+    with pytest.raises(RateLimited):
+        await meter.answer(chat())
+    await meter.answer(chat())
+    await (await meter.answer(chat(stream=True))).read()
+    left = await meter.answer(chat(stream=True))
+    assert not isinstance(left.body, bytes)
+    async for _ in left.body:
+        break
+    await left.body.aclose()
+    found = {(s.name, dict(s.labels).get("status")): s.value for s in samples_of(meter)}
+    assert found["sllm_requests_total", "429"] == 1
+    assert found["sllm_requests_total", "200"] >= 1
+    assert found["sllm_requests_total", "499"] == 1
+    tokens = {dict(s.labels).get("direction"): s.value for s in samples_of(meter)}
+    assert (tokens["in"], tokens["out"]) == (3, 2)
+
+
+async def test_an_unknown_price_is_unknown_not_zero() -> None:
+    meter = Meter(Named("n"), "openai")
+    await meter.answer(chat())
+    names = {sample.name for sample in samples_of(meter)}
+    assert "sllm_cost_unknown_total" in names
+    assert "sllm_cost_usd_total" not in names
+
+
+async def test_a_broken_stream_is_counted_as_broken() -> None:
+    broken = Pieces([chunk("half"), BadGateway("gone")])
+    meter = Meter(Named("n", stream=lambda: broken), "openai")
+    with pytest.raises(BadGateway):
+        await (await meter.answer(chat(stream=True))).read()
+    statuses = {dict(s.labels).get("status") for s in samples_of(meter)}
+    assert "502" in statuses
