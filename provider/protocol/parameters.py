@@ -12,6 +12,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create and .../embed
 from __future__ import annotations
 
 from provider.protocol import messages, toolspec
+from provider.protocol.freeform import Json, Map
 from provider.protocol.inputs import AnyInput
 from provider.protocol.messages import NAME_PATTERN, TEXT
 from provider.protocol.shapes import (
@@ -20,8 +21,6 @@ from provider.protocol.shapes import (
     Decimal,
     Either,
     Integer,
-    Json,
-    Map,
     Object,
     OneOf,
     Parameter,
@@ -208,9 +207,15 @@ EMBEDDINGS = Object(
             required=True,
         ),
         "dimensions": _honoured(
-            Integer(1), "Only the space's own; anything else is refused, never truncated."
+            Integer(1),
+            "Only the space's own; anything else is refused, never truncated.",
+            nullable=False,
         ),
-        "encoding_format": _honoured(OneOf(("float", "base64")), "base64: little-endian float32."),
+        "encoding_format": _honoured(
+            OneOf(("float", "base64")), "base64: little-endian float32.", nullable=False
+        ),
         "user": _harmless(String(), IDENTITY, nullable=False),
     }
 )
+
+MODELS = Object({"model": _required(String(1), "In the path, percent-encoded or not.")})

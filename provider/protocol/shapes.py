@@ -8,7 +8,6 @@ only where the field may not be null.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from provider.protocol import values
 Support = Literal["honoured", "refused", "harmless"]
 Note = Callable[[str], None]
 """Takes the path of a field that is accepted without effect."""
-
-MAX_DEPTH = 64
-"""Levels that a free-form object (a schema, metadata) may nest."""
 
 
 class Shape(Protocol):
@@ -144,6 +140,9 @@ class OneOf:
             raise values.not_one_of(path, value, self.choices)
 
 
+_PLURALS = {"a string": "strings", "an integer": "integers", "an object": "objects"}
+
+
 @dataclass(frozen=True)
 class Array:
     item: Shape
@@ -152,7 +151,7 @@ class Array:
 
     @property
     def expected(self) -> str:
-        return f"an array of {self.item.expected.split(' ', 1)[-1]}s"
+        return f"an array of {_PLURALS.get(self.item.expected, self.item.expected)}"
 
     def check(self, value: Any, path: str, note: Note) -> None:
         if not isinstance(value, list):
@@ -219,74 +218,3 @@ class Either:
         if shape is None:
             raise values.wrong_type(path, self.expected, value)
         shape.check(value, path, note)
-
-
-@dataclass(frozen=True)
-class Json:
-    """A free-form object (a JSON Schema): any content that can be written down again."""
-
-    expected: str = "an object"
-
-    def check(self, value: Any, path: str, note: Note) -> None:
-        if not isinstance(value, dict):
-            raise values.wrong_type(path, self.expected, value)
-        _bounded(value, path)
-        try:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-        except UnicodeEncodeError:
-            reason = "the object contains a lone surrogate, not Unicode text."
-            raise values.invalid(path, reason) from None
-        except ValueError:
-            reason = "the object contains a number that JSON cannot carry."
-            raise values.invalid(path, reason) from None
-
-
-def _bounded(value: Any, path: str) -> None:
-    """Level by level, so that no depth can exhaust the stack."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return
-    raise values.invalid(path, f"nested more than {MAX_DEPTH} levels deep.")
-
-
-def _children(item: Any) -> list[Any]:
-    if isinstance(item, dict):
-        return list(item.values())
-    return item if isinstance(item, list) else []
-
-
-@dataclass(frozen=True)
-class Map:
-    """An object with free keys and values of one shape."""
-
-    item: Shape
-    max_properties: int | None = None
-    max_key: int | None = None
-    expected: str = "an object"
-
-    def check(self, value: Any, path: str, note: Note) -> None:
-        if not isinstance(value, dict):
-            raise values.wrong_type(path, self.expected, value)
-        if self.max_properties is not None and len(value) > self.max_properties:
-            raise values.invalid(
-                path,
-                "too many properties. Expected an object with at most "
-                f"{self.max_properties} properties, but got an object with {len(value)} "
-                "properties instead.",
-                "object_above_max_properties",
-            )
-        for key, item in value.items():
-            self._check_key(key, path)
-            self.item.check(item, values.join(path, values.encodable(key)), note)
-
-    def _check_key(self, key: str, path: str) -> None:
-        if self.max_key is not None and len(key) > self.max_key:
-            raise values.conflict(
-                path,
-                f"Invalid property name in '{path}': '{values.shown(key)}' is too long. Expected a "
-                f"string with maximum length {self.max_key}, but got a string with length "
-                f"{len(key)} instead.",
-                "property_name_above_max_length",
-            )

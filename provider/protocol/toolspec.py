@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from provider.protocol import values
+from provider.protocol.freeform import Json
 from provider.protocol.messages import NAME_PATTERN, NO_CUSTOM
 from provider.protocol.shapes import (
     Array,
     Boolean,
     Either,
-    Json,
     Object,
     OneOf,
     Parameter,
