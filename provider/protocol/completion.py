@@ -65,12 +65,12 @@ class Answer:
     logprobs: bool = False
     legacy: bool = False
     forced: bool = False
-    text: list[str] = field(default_factory=list)
-    calls: list[CallStart] = field(default_factory=list)
-    arguments: list[list[str]] = field(default_factory=list)
-    tokens: list[TokenLogprob] = field(default_factory=list)
-    reason: str | None = None
-    _waiting: list[TokenLogprob] = field(default_factory=list)
+    text: list[str] = field(init=False, default_factory=list)
+    calls: list[CallStart] = field(init=False, default_factory=list)
+    arguments: list[list[str]] = field(init=False, default_factory=list)
+    tokens: list[TokenLogprob] = field(init=False, default_factory=list)
+    reason: str | None = field(init=False, default=None)
+    _waiting: list[TokenLogprob] = field(init=False, default_factory=list)
 
     def grow(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> list[Step]:
         """The steps that this piece of text completes."""
