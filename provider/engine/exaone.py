@@ -103,9 +103,10 @@ class ExaoneConfig(LlamaConfig):
         written: dict[str, Any] = super().to_dict()
         for theirs, ours in EXAONE_TO_LLAMA_CONFIG.items():
             written[theirs] = written.pop(ours)
-        for absent in ("attention_bias", "mlp_bias", "pretraining_tp"):
-            if written.get(absent) in (False, 1, None):
-                written.pop(absent, None)
+        written.pop("pretraining_tp", None)
+        for bias in ("attention_bias", "mlp_bias"):
+            if not written[bias]:
+                del written[bias]
         rope = dict(written.pop("rope_parameters", None) or {})
         written["rope_theta"] = rope.pop("rope_theta", self.default_theta)
         written["rope_scaling"] = None if rope in ({}, {"rope_type": "default"}) else rope
