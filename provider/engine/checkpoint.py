@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -98,10 +99,10 @@ def _config(folder: Path, setting: str) -> Any:
         )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, StrictDataclassError) as error:
         raise ConfigurationError(
-            f"{folder / 'config.json'} cannot be used ({error}); expected the config of a "
-            f"{kind} model; copy or download it again."
+            f"{folder / 'config.json'} cannot be used ({_one_line(error)}); expected the "
+            f"config of a {kind} model; copy or download it again."
         ) from error
 
 
@@ -153,7 +154,11 @@ def _load_model(
     quantization: Quantization | None,
     progress: bool,
 ) -> PreTrainedModel:
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": "sdpa",
+        "ignore_mismatched_sizes": True,  # reported with everything else, and refused below
+    }
     if quantization:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on every product
         options["quantization_config"] = _bits_and_bytes(config, quantization, dtype)
@@ -171,7 +176,7 @@ def _load_model(
         ) from error
     except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
         raise ConfigurationError(
-            f"{folder} cannot be loaded ({_first_line(error)}); expected weights that fit its "
+            f"{folder} cannot be loaded ({_one_line(error)}); expected weights that fit its "
             "config.json; copy or download the folder again."
         ) from error
     model: PreTrainedModel = loaded[0] if "device_map" in options else loaded[0].to(device)
@@ -229,7 +234,10 @@ def _check_nf4_shapes(model: PreTrainedModel) -> None:
 def _check_report(report: Mapping[str, Any], folder: Path) -> None:
     unused = sorted(key for key in report["unexpected_keys"] if not _DERIVED.search(key))
     missing = sorted(report["missing_keys"])
-    misshapen = sorted(str(item) for item in report["mismatched_keys"])
+    misshapen = sorted(
+        f"{name}: stored {tuple(stored)}, expected {tuple(expected)}"
+        for name, stored, expected in report["mismatched_keys"]
+    )
     problems = [
         f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
         for what, names in (
@@ -247,8 +255,9 @@ def _check_report(report: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _one_line(error: Exception, limit: int = 300) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 @contextmanager

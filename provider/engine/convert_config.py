@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from provider.engine.layout import Layout, UnknownName, rename_fragment
 from provider.errors import ConfigurationError
 
@@ -63,8 +65,11 @@ def _parsed(stated: dict[str, Any]) -> Any:
         )
     try:
         return classes[kind].from_dict(copy.deepcopy(stated))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"config.json cannot be used ({error}).") from error
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"config.json cannot be used ({reason}); expected that of an intact checkpoint."
+        ) from error
 
 
 def _check_representable(config: Any) -> None:
