@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PROVIDERS: dict[str, str] = {
     "openai": "provider.openai:build",
     "local": "provider.local:build",
+    "litellm": "provider.litellm:build",
 }
 
 _EXTRAS = {"local": "local", "litellm": "litellm"}

@@ -95,6 +95,9 @@ class SwitchSettings(BaseSettings):
     llm_provider: ProviderName = Field(
         "openai", description="Who answers chat completions: openai, local or litellm."
     )
+    llm_model: str | None = Field(
+        None, description="Model of the litellm provider, such as gemini/gemini-2.5-flash."
+    )
     embedding_provider: ProviderName = Field(
         "openai", description="Who answers embeddings: openai, local or litellm."
     )

@@ -107,7 +107,7 @@ def test_sizes_and_pairs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_provider_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="local, openai"):
+    with pytest.raises(ConfigurationError, match="litellm, local, openai"):
         make("grok", Settings())
     assert "grok" not in PROVIDERS
 

@@ -46,7 +46,7 @@ def test_switch_tells_and_switches() -> None:
 def test_switch_to_nobody_is_one_sentence() -> None:
     run = CliRunner().invoke(switch, ["grok"])
     assert run.exit_code == 2
-    assert "known ones are local, openai" in run.output
+    assert "known ones are litellm, local, openai" in run.output
 
 
 def test_the_report_has_what_a_decision_needs(tmp_path: Path) -> None:
