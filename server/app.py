@@ -115,12 +115,12 @@ def _add_api(app: FastAPI, carrier: Carrier) -> None:
     add(paths.UNLOAD_ADAPTER, "POST", json=True, admin=True)
 
     async def carry_admin(request: Request) -> Response:
-        return carrier.response("/admin/{other}", admin=True)
+        return carrier.response(paths.ADMIN, admin=True)
 
     async def carry_other(request: Request) -> Response:
         return carrier.response("/v1/{other}")
 
-    app.add_api_route("/admin/{other:path}", carry_admin, methods=_ANY)
+    app.add_api_route(paths.ADMIN, carry_admin, methods=["GET", "PUT"])
     app.add_api_route("/v1/{other:path}", carry_other, methods=_ANY)
 
 

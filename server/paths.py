@@ -13,6 +13,7 @@ CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 LOAD_ADAPTER = "/v1/load_lora_adapter"
+ADMIN = "/admin/providers"
 UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
 METHODS: dict[str, tuple[str, ...]] = {

@@ -1,132 +1,62 @@
-"""Runs the app on uvicorn: binds first, drains on SIGTERM, and says in one sentence what fails."""
+"""From settings to a running server: bind, load, listen, say so."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
+import json
 import logging
-import signal
-import socket
-from collections.abc import Callable, Iterator
-from types import FrameType
+import os
+import sys
 from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
-
 from provider.errors import ConfigurationError
-from server.drain import Drain
 
 if TYPE_CHECKING:
     from provider.settings import Settings
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than clients keep an idle connection (5 s in httpx), so that they close it, not we."""
 
-_SPARE_SECONDS = 5
+def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = None) -> None:
+    """Serves until SIGTERM or Ctrl-C, then drains.
 
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a port in use is known before a model is loaded.
-
-    Raises `ConfigurationError`.
+    `ready_fd` receives one line, `{"url": ..., "pid": ...}`, once the server is listening with its
+    models loaded. Raises `ConfigurationError` for what cannot work, a port in use first of all.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise ConfigurationError(_why_not(host, port, error)) from error
-    return listener
+        from server.app import create_app
+        from server.listening import bind, server_for
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The server needs the package {error.name!r}, which is not installed: "
+            "pip install 'sllm-provider[server]'."
+        ) from error
+    from provider.factory import build
+    from server.banner import banner
+    from server.logs import set_up
+
+    set_up(settings.sllm_log_format, logging.WARNING if quiet else logging.INFO)
+    _allow_many_connections()
+    listener = bind(settings.sllm_host, settings.sllm_port)
+    port = listener.getsockname()[1]
+    host = f"[{settings.sllm_host}]" if ":" in settings.sllm_host else settings.sllm_host
+    url = f"http://{host}:{port}/v1"
+    provider = build(settings)
+
+    async def on_started() -> None:
+        if not quiet:
+            print(await banner(provider, settings, url), flush=True)
+        if ready_fd is not None:
+            with os.fdopen(ready_fd, "w", encoding="utf-8") as pipe:
+                pipe.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+
+    server = server_for(create_app(provider, settings), settings, on_started)
+    server.run(sockets=[listener])
 
 
-def _why_not(host: str, port: int, error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number == errno.EADDRINUSE:
-        return (
-            f"Port {port} on {host} is in use by another program; stop it, choose another port "
-            "with --port (or SLLM_PORT), or let --port 0 pick a free one."
-        )
-    if number == errno.EACCES:
-        return f"Port {port} needs more rights than this user has; choose one above 1023."
-    return f"The server cannot listen on {host}:{port}: {error}. Check --host (or SLLM_HOST)."
+def _allow_many_connections() -> None:
+    """Raises the soft limit of open files, often 1,024, to what the system allows."""
+    if sys.platform == "win32":
+        return
+    import resource
 
-
-class Server(uvicorn.Server):
-    """uvicorn's server that finishes or fails each request under way before it ends."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        drain: Drain,
-        seconds: float,
-        on_started: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__(config)
-        self._drain = drain
-        self._seconds = seconds
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._on_started is not None:
-            self._on_started()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.create_task(self._drain.finish(self._seconds))
-        await super().shutdown(sockets)
-        if self.force_exit:
-            draining.cancel()
-        else:
-            await draining
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that led to a clean end is not raised again after it."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.should_exit and number == signal.SIGINT:
-                self.force_exit = True
-            self.should_exit = True
-
-        handled = (signal.SIGINT, signal.SIGTERM)
-        try:
-            previous = {number: signal.signal(number, stop) for number in handled}
-        except ValueError:
-            # Not the main thread: whoever runs the server sets `should_exit`.
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def server_for(
-    app: FastAPI, settings: Settings, on_started: Callable[[], None] | None = None
-) -> Server:
-    """The server of an app; run it with `.run(sockets=[bind(host, port)])`."""
-    from server.connection import guarded
-
-    logging.getLogger("uvicorn.error").addFilter(_not_our_aborts)
-    config = uvicorn.Config(
-        app,
-        http=guarded(settings.sllm_read_timeout, settings.sllm_write_timeout),
-        ws="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.sllm_drain_timeout) + _SPARE_SECONDS,
-    )
-    return Server(config, app.state.drain, settings.sllm_drain_timeout, on_started)
-
-
-def _not_our_aborts(record: logging.LogRecord) -> bool:
-    """A response broken off on purpose has its own line in our log, with the request's id."""
-    return "without completing response" not in record.getMessage()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 65536)), hard))

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from provider.base import Provider
 from provider.settings import Settings
 from server.app import create_app
-from server.serve import Server, bind, server_for
+from server.listening import Server, bind, server_for
 
 
 @dataclass
@@ -48,7 +48,7 @@ def live(provider: Provider, **values: Any) -> Iterator[Live]:
     started = threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
-    def on_started() -> None:
+    async def on_started() -> None:
         loops.append(asyncio.get_running_loop())
         started.set()
 
