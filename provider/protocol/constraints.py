@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from provider.protocol import schema
 from provider.protocol.chat import ChatRequest, Format
 from provider.protocol.deltas import Plain, Reader
 from provider.protocol.schema import Constraint, SchemaRefused
+from provider.protocol.serial import dumps
 from provider.protocol.tools import CallReader, grammar
 from provider.protocol.toolspec import Function
 
@@ -33,7 +36,13 @@ def constraint(request: ChatRequest) -> Constraint | None:
     if text == _ANSWER:
         _compiled(request.format)
         schemas = {**schemas, _ANSWER: _schema(request.format)}
-    return schema.lark(rules, schemas)
+    return _composed(rules, dumps(schemas))
+
+
+@lru_cache(maxsize=256)
+def _composed(rules: str, schemas: str) -> Constraint:
+    """Cached: an app sends the same tools with every request, and composing takes milliseconds."""
+    return schema.lark(rules, json.loads(schemas))
 
 
 def reader(request: ChatRequest) -> Reader:

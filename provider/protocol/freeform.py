@@ -33,20 +33,19 @@ class Json:
             raise values.invalid(path, reason) from None
 
 
-def _bounded(value: Any, path: str) -> None:
+def _bounded(value: dict[str, Any], path: str) -> None:
     """Level by level, so that no depth can exhaust the stack."""
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
+        ]
         if not level:
             return
     raise values.invalid(path, f"nested more than {MAX_DEPTH} levels deep.")
-
-
-def _children(item: Any) -> list[Any]:
-    if isinstance(item, dict):
-        return list(item.values())
-    return item if isinstance(item, list) else []
 
 
 @dataclass(frozen=True)
