@@ -161,6 +161,16 @@ def describe_of(provider: Provider) -> list[str]:
     return list(provider.describe()) if hasattr(provider, "describe") else []
 
 
+def warm_up(provider: Provider) -> None:
+    """Load what the provider would otherwise load at its first request. Blocks; call it in a
+    thread.
+
+    Raises `ConfigurationError` for what cannot be loaded.
+    """
+    if hasattr(provider, "warm_up"):
+        provider.warm_up()
+
+
 def samples_of(provider: Provider) -> Iterable[Sample]:
     """A provider's metrics; none where it has none."""
     return provider.samples() if hasattr(provider, "samples") else ()
@@ -180,6 +190,9 @@ class Holder:
 
     def describe(self) -> list[str]:
         return describe_of(self._inner)
+
+    def warm_up(self) -> None:
+        warm_up(self._inner)
 
     def samples(self) -> Iterable[Sample]:
         yield from samples_of(self._inner)

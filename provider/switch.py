@@ -19,6 +19,7 @@ from provider.base import (
     describe_of,
     health_of,
     samples_of,
+    warm_up,
 )
 from provider.errors import ConfigurationError, Conflict, InvalidRequest, MethodNotAllowed
 from provider.overrides import SIDES, Overrides, Side
@@ -94,6 +95,12 @@ class Switch:
         name = self.active
         with self._lock:
             return describe_of(self._stand(name).provider)
+
+    def warm_up(self) -> None:
+        name = self.active
+        with self._lock:
+            provider = self._stand(name).provider
+        warm_up(provider)
 
     def samples(self) -> Iterable[Sample]:
         for name in sorted(self._overrides.known):
