@@ -24,6 +24,7 @@ from provider.base import (
     describe_of,
     health_of,
     samples_of,
+    warm_up,
 )
 from provider.breaker import Breaker
 from provider.errors import ApiError, BadGateway, ContextTooLong, UpstreamTimeout
@@ -112,6 +113,10 @@ class Fallback:
 
     def describe(self) -> list[str]:
         return [*describe_of(self._first), *describe_of(self._second)]
+
+    def warm_up(self) -> None:
+        warm_up(self._first)
+        warm_up(self._second)
 
     def samples(self) -> Iterable[Sample]:
         yield from samples_of(self._first)

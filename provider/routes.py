@@ -14,6 +14,7 @@ from provider.base import (
     describe_of,
     health_of,
     samples_of,
+    warm_up,
 )
 from provider.errors import ModelNotFound
 
@@ -48,6 +49,10 @@ class Routes:
 
     def describe(self) -> list[str]:
         return [*describe_of(self._llm), *describe_of(self._embedding)]
+
+    def warm_up(self) -> None:
+        warm_up(self._llm)
+        warm_up(self._embedding)
 
     def samples(self) -> Iterable[Sample]:
         yield from samples_of(self._llm)
