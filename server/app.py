@@ -36,7 +36,7 @@ _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 def create_app(provider: Provider, settings: Settings) -> FastAPI:
     """The server's app; it closes `provider` when it shuts down."""
     drain = Drain()
-    metrics = Metrics(lambda: drain.running)
+    metrics = Metrics(provider, lambda: drain.running)
     carrier = Carrier(provider, settings, _keys(settings), _limits(settings), drain)
 
     @asynccontextmanager

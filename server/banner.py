@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provider.base import ApiRequest, Provider, Reporting
+from provider.base import ApiRequest, Provider, describe_of
 from provider.errors import ApiError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ Stop with Ctrl-C.
 
 
 def _facts(provider: Provider, settings: Settings) -> list[str]:
-    said = provider.describe() if isinstance(provider, Reporting) else []
     sides = (
         ("chat", settings.llm_provider, settings.openai_model),
         ("embedding", settings.embedding_provider, settings.openai_embedding_model),
@@ -46,7 +45,7 @@ def _facts(provider: Provider, settings: Settings) -> list[str]:
         for side, name, model in sides
         if name == "openai"
     ]
-    return [*said, *hosted]
+    return [*describe_of(provider), *hosted]
 
 
 async def _model(provider: Provider, settings: Settings) -> str:

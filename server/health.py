@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import JSONResponse
 
-from provider.base import Provider, Reporting
+from provider.base import Provider, health_of
 from server.drain import Drain
-
-
-def report(provider: Provider) -> dict[str, Any]:
-    """What the provider says of itself; one that says nothing is well."""
-    said = provider.health() if isinstance(provider, Reporting) else {}
-    return {"alive": True, "ready": True, **said}
 
 
 def health(provider: Provider) -> JSONResponse:
     """200 while the process and the engine live, 503 when only a restart can help."""
-    alive = report(provider)["alive"]
+    alive = health_of(provider)["alive"]
     return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
 
 def ready(provider: Provider, drain: Drain) -> JSONResponse:
     """200 while requests are welcome; 503 while loading, draining or broken."""
-    facts = report(provider)
+    facts = health_of(provider)
     if drain.draining:
         status = "draining"
     elif not facts["alive"]:

@@ -1,11 +1,14 @@
-"""Prometheus metrics of the HTTP face. What happens inside the engine is the provider's to tell."""
+"""Prometheus metrics: the HTTP face's own, and those that the provider gives as plain samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
+from provider.base import Provider, samples_of
 from server.exchange import Exchange
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,8 +37,9 @@ _SECONDS = (
 class Metrics:
     """One registry per app, so that two apps in a process do not meet."""
 
-    def __init__(self, running: Callable[[], int]) -> None:
-        self.registry = CollectorRegistry(auto_describe=True)
+    def __init__(self, provider: Provider, running: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(_Provided(provider))
         self._requests = Counter(
             "sllm_http_requests",
             "Requests by route, method, status and outcome.",
@@ -78,3 +82,27 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class _Provided(Collector):
+    """The provider's samples, asked for anew at each scrape."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for sample in samples_of(self._provider):
+            name = _family(sample.name, sample.kind)
+            if name not in families:
+                families[name] = Metric(name, sample.help, sample.kind)
+            families[name].add_sample(sample.name, dict(sample.labels), sample.value)
+        return families.values()
+
+
+def _family(sample: str, kind: str) -> str:
+    """The name under which a sample's help and type stand: without the suffix of its kind."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    for suffix in suffixes.get(kind, ()):
+        sample = sample.removesuffix(suffix)
+    return sample

@@ -28,6 +28,7 @@ def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = Non
             f"The server needs the package {error.name!r}, which is not installed: "
             "pip install 'sllm-provider[server]'."
         ) from error
+    from provider.base import warm_up
     from provider.factory import build
     from server.banner import banner
     from server.logs import set_up
@@ -39,6 +40,9 @@ def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = Non
     host = f"[{settings.sllm_host}]" if ":" in settings.sllm_host else settings.sllm_host
     url = f"http://{host}:{port}/v1"
     provider = build(settings)
+    if not quiet:
+        print("sllm: loading ...", file=sys.stderr, flush=True)
+    warm_up(provider)
 
     async def on_started() -> None:
         if not quiet:
