@@ -11,14 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from provider.vectors.embedded import Cluster
+    from provider.vectors.readiness import Readiness, check_readiness
+    from provider.vectors.search import Hit
     from provider.vectors.shared import SharedServer
+    from provider.vectors.store import AsyncVectorStore, VectorStore
 
 _HOMES = {
+    "AsyncVectorStore": "provider.vectors.store",
     "Cluster": "provider.vectors.embedded",
+    "Hit": "provider.vectors.search",
+    "Readiness": "provider.vectors.readiness",
+    "VectorStore": "provider.vectors.store",
+    "check_readiness": "provider.vectors.readiness",
     "SharedServer": "provider.vectors.shared",
 }
 
-__all__ = ["Cluster", "SharedServer"]
+__all__ = [
+    "AsyncVectorStore",
+    "Cluster",
+    "Hit",
+    "Readiness",
+    "SharedServer",
+    "VectorStore",
+    "check_readiness",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Schema revisions (Alembic) and the jobs on data: backfill, verify, contract."""

@@ -1,0 +1,174 @@
+"""What a migration is about to be run against: the database, and the revisions' parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg import Connection
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from migrations import parameters as p
+from migrations.parameters import NewSpace, Parameters
+from provider.errors import ConfigurationError
+from provider.settings import Settings
+from provider.vectors import catalog, database, embedding, source, spaces
+from provider.vectors.database import Capabilities, Database
+from provider.vectors.embedding import MakeEmbedder
+from provider.vectors.flow import run
+from provider.vectors.source import Source
+from provider.vectors.spaces import Identity, Space
+
+_NEWEST = Capabilities(18, (0, 8, 0), "public")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A database and the parameters that its revisions run with."""
+
+    parameters: Parameters
+    database: Database | None
+
+    @property
+    def engine(self) -> Engine:
+        """Connections for Alembic; nothing is pooled."""
+        if self.database is None:
+            raise ConfigurationError("This target was made for --sql and has no connection.")
+        return create_engine(
+            "postgresql+psycopg://", creator=self.database.connect, poolclass=NullPool
+        )
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        make: MakeEmbedder | None = None,
+        database: Database | None = None,
+        offline: bool = False,
+        force: bool = False,
+        contract_confirmed: bool = False,
+    ) -> Target:
+        """Look at the database, ask embedders of unknown width, and decide the parameters.
+
+        Offline nothing is looked at: the table is as revision 0001 makes it.
+        Raises `ConfigurationError` for what cannot work, before anything is changed.
+        """
+        make = make or embedding.from_settings(settings)
+        if offline:
+            found, table = _NEWEST, source.planned(settings)
+            made = _parameters(settings, found, table, [], make, adopted=False)
+            return cls(replace(made, force=force), None)
+        database = database or Database(settings)
+        with database.connect() as connection:
+            found = _capabilities(connection)
+            there = run(connection, source.inspect(settings))
+            table = there or source.planned(settings)
+            known = _known_spaces(connection, table)
+        p.check(settings, found)
+        made = _parameters(settings, found, table, known, make, adopted=there is not None)
+        return cls(replace(made, force=force, contract_confirmed=contract_confirmed), database)
+
+
+def providers(settings: Settings) -> list[str]:
+    """The providers whose spaces this database keeps: that of the app's column, and the other."""
+    own = settings.vector_embedding_provider
+    other = "openai" if own == "local" else "local"
+    return list(dict.fromkeys([own, other, settings.embedding_provider]))
+
+
+def _capabilities(connection: Connection[object]) -> Capabilities:
+    """Like `database.capabilities`, but the extension may still be created."""
+    missing = "select not exists (select from pg_extension where extname = 'vector')"
+    row = connection.execute(missing).fetchone()
+    if row == (True,):
+        available = connection.execute(
+            "select default_version from pg_available_extensions where name = 'vector'"
+        ).fetchone()
+        if available is None:
+            raise ConfigurationError(
+                "The database server has no pgvector; install it (0.5 or later) on the server, or "
+                "unset DATABASE_URL for the embedded one."
+            )
+        version = tuple(int(part) for part in str(available[0]).split("."))  # type: ignore[index]
+        return Capabilities(connection.info.server_version // 10000, version, "public")
+    return run(connection, database.capabilities())
+
+
+def _known_spaces(connection: Connection[object], table: Source) -> list[Space]:
+    row = connection.execute(
+        "select to_regclass(%s) is not null", [f"{table.schema}.embedding_spaces"]
+    ).fetchone()
+    return run(connection, catalog.spaces(table)) if row == (True,) else []
+
+
+def _parameters(
+    settings: Settings,
+    found: Capabilities,
+    table: Source,
+    known: Sequence[Space],
+    make: MakeEmbedder,
+    *,
+    adopted: bool,
+) -> Parameters:
+    extension = p.identifier(found.extension_schema)
+    wanted = [_space(settings, table, known, make, provider) for provider in providers(settings)]
+    side_spaces = [space for space in wanted if space.storage == "side_table"]
+    own = next((s.identity for s in wanted if s.storage == "app_column"), None)
+    element, width = (own.element, own.dimensions) if own else ("vector", 512)
+    operators = spaces.OPERATOR_CLASSES[settings.vector_metric]
+    return Parameters(
+        source=table,
+        schema=p.identifier(table.schema),
+        extension=extension,
+        adopted=adopted,
+        own_type=f"{extension}.{element}({width})",
+        own_operator_class=f"{extension}.{element}_{operators}",
+        spaces=wanted,
+        sides=[p.side(table.schema, s.identity.name, extension, s.identity) for s in side_spaces],
+    )
+
+
+def _space(
+    settings: Settings,
+    table: Source,
+    known: Sequence[Space],
+    make: MakeEmbedder,
+    provider: str,
+) -> NewSpace:
+    """A provider's space as it is in the registry, or as it is going to be."""
+    wanted = spaces.identity(settings, provider)
+    column = table.embedding_column
+    if column and provider == settings.vector_embedding_provider:
+        return NewSpace(_own(settings, table, wanted), "app_column", column, None)
+    for space in known:
+        if space.state != "retired" and catalog.matches(wanted, space):
+            identity = replace(wanted, dimensions=space.dimensions, element=space.element)
+            return NewSpace(identity, space.storage, space.relation, space.probe)
+    probe = embedding.probe(make(provider)) if wanted.dimensions is None else None
+    identity = wanted.with_dimensions(len(probe) if probe else wanted.dimensions or 0)
+    return NewSpace(identity, "side_table", p.side_relation(identity.name), probe)
+
+
+def _own(settings: Settings, table: Source, wanted: Identity) -> Identity:
+    """The space of the app's own column; its width is the column's."""
+    column = table.column(table.embedding_column or "")
+    if column is None:  # revision 0001 is going to make it
+        return wanted.with_dimensions(wanted.dimensions or 512)
+    found = re.fullmatch(r"(?:.*\.)?(vector|halfvec)\((\d+)\)", column.type)
+    if found is None:
+        raise ConfigurationError(
+            f"VECTOR_EMBEDDING_COLUMN={column.name!r} has the type {column.type}; expected "
+            "vector(n) or halfvec(n)."
+        )
+    element: spaces.Element = "halfvec" if found[1] == "halfvec" else "vector"
+    width = int(found[2])
+    if wanted.dimensions not in (None, width):
+        raise ConfigurationError(
+            f"VECTOR_EMBEDDING_COLUMN={column.name!r} has {width} dimensions, but the settings of "
+            f"{settings.vector_embedding_provider!r} say {wanted.dimensions}; set "
+            f"OPENAI_EMBEDDING_DIMENSIONS={width}."
+        )
+    return replace(wanted, dimensions=width, element=element)

@@ -1,0 +1,156 @@
+"""The table of documents as it is in the database: its key, its texts, its own vector column."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from provider.errors import ConfigurationError
+from provider.settings import Settings
+from provider.vectors.flow import Flow, Query
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """The app's table, and the schema that holds our own tables about it."""
+
+    schema: str
+    table_schema: str
+    table: str
+    id_column: str
+    id_type: str
+    text_columns: tuple[str, ...]
+    metadata_column: str | None = None
+    embedding_column: str | None = None
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def relation(self) -> sql.Composable:
+        return sql.Identifier(self.table_schema, self.table)
+
+    @property
+    def id(self) -> sql.Identifier:
+        return sql.Identifier(self.id_column)
+
+    def own(self, name: str) -> sql.Identifier:
+        """One of our own tables or functions."""
+        return sql.Identifier(self.schema, name)
+
+    def text(self, alias: str) -> sql.Composable:
+        """What is embedded of a row: its text columns joined by line breaks, NULLs left out."""
+        columns = [sql.Identifier(alias, name) for name in self.text_columns]
+        if len(columns) == 1:
+            return sql.SQL("coalesce({}::text, '')").format(columns[0])
+        return sql.SQL("concat_ws(E'\\n', {})").format(sql.SQL(", ").join(columns))
+
+    def content_hash(self, alias: str) -> sql.Composable:
+        """16 bytes of SHA-256 of that text, as the side tables keep it."""
+        return sql.SQL("substring(sha256(convert_to({}, 'UTF8')) for 16)").format(self.text(alias))
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def split_table(name: str) -> tuple[str, str]:
+    """`schema.table` or `table` (then in public)."""
+    schema, dot, table = name.partition(".")
+    return (schema, table) if dot else ("public", name)
+
+
+def columns_of(schema: str, table: str) -> Flow[tuple[Column, ...]]:
+    """The table's columns in order; empty when there is no such table."""
+    rows = yield Query(
+        "select a.attname, format_type(a.atttypid, a.atttypmod), not a.attnotnull "
+        "from pg_attribute a join pg_class c on c.oid = a.attrelid "
+        "join pg_namespace n on n.oid = c.relnamespace "
+        "where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p') "
+        "and a.attnum > 0 and not a.attisdropped order by a.attnum",
+        [schema, table],
+    )
+    return tuple(Column(*row) for row in rows)
+
+
+def inspect(settings: Settings) -> Flow[Source | None]:
+    """The configured table, or None when the database has no such table.
+
+    A metadata or vector column of the settings that is not there is left out.
+    Raises `ConfigurationError` for a key or text column that is not there, and for a key that is
+    not unique.
+    """
+    schema, table = split_table(settings.vector_table)
+    columns = yield from columns_of(schema, table)
+    if not columns:
+        return None
+    known = {column.name: column for column in columns}
+    for variable, name in _required(settings):
+        if name not in known:
+            raise ConfigurationError(_no_column(variable, name, settings.vector_table, list(known)))
+    yield from _check_key(settings, schema, table)
+    metadata = settings.vector_metadata_column
+    vector = settings.vector_embedding_column
+    return Source(
+        settings.vector_schema,
+        schema,
+        table,
+        settings.vector_id_column,
+        known[settings.vector_id_column].type,
+        tuple(settings.vector_text_columns),
+        metadata if metadata in known and known[metadata].type == "jsonb" else None,
+        vector if vector in known else None,
+        columns,
+    )
+
+
+def planned(settings: Settings) -> Source:
+    """The table as revision 0001 makes it."""
+    schema, table = split_table(settings.vector_table)
+    return Source(
+        settings.vector_schema,
+        schema,
+        table,
+        settings.vector_id_column,
+        "bigint",
+        tuple(settings.vector_text_columns),
+        settings.vector_metadata_column,
+        settings.vector_embedding_column,
+    )
+
+
+def _required(settings: Settings) -> list[tuple[str, str]]:
+    texts = [("VECTOR_TEXT_COLUMNS", name) for name in settings.vector_text_columns]
+    return [("VECTOR_ID_COLUMN", settings.vector_id_column), *texts]
+
+
+def _no_column(variable: str, name: str, table: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"{variable}={name!r} cannot be used: {table} has no such column; {hint}"
+        f"its columns are {', '.join(known)}. `sllm db adopt` proposes the settings."
+    )
+
+
+def _check_key(settings: Settings, schema: str, table: str) -> Flow[None]:
+    rows = yield Query(
+        "select 1 from pg_index i join pg_class c on c.oid = i.indrelid "
+        "join pg_namespace n on n.oid = c.relnamespace join pg_attribute a "
+        "on a.attrelid = c.oid and a.attnum = i.indkey[0] "
+        "where n.nspname = %s and c.relname = %s and a.attname = %s "
+        "and i.indisunique and i.indnkeyatts = 1 and i.indpred is null and a.attnotnull",
+        [schema, table, settings.vector_id_column],
+    )
+    if not rows:
+        raise ConfigurationError(
+            f"VECTOR_ID_COLUMN={settings.vector_id_column!r} cannot be used: {schema}.{table} has "
+            "no primary key or unique, non-null key of that one column; keys of several columns "
+            "are not supported."
+        )
