@@ -97,6 +97,16 @@ def _side(
     return Switch(side, defaults[side], overrides, build_one, cold)
 
 
+def _elsewhere(settings: Settings) -> Provider:
+    """The local side with its language model on other servers, its embeddings still here."""
+    from provider.remote import Remote
+    from provider.routes import Routes
+
+    if settings.embedding_provider != "local":
+        return Remote(settings)
+    return Routes(llm=Remote(settings), embedding=make("local", settings))
+
+
 class _Parts:
     """Builds what stands below the switch, each provider with what is wrapped around it."""
 
@@ -111,7 +121,7 @@ class _Parts:
         from provider.record import Journal, Record
 
         settings = self._settings
-        provider = make(name, settings)
+        provider = self._bare(name)
         if name in _HOSTED:
             if settings.openai_adapt == "on":
                 provider = Adapt(provider)
@@ -119,6 +129,11 @@ class _Parts:
             if settings.llm_record is not None:
                 provider = Record(provider, Journal(settings.llm_record), name)
         return Meter(provider, name)
+
+    def _bare(self, name: str) -> Provider:
+        if name == "local" and self._settings.local_llm_base_url:
+            return _elsewhere(self._settings)
+        return make(name, self._settings)
 
     def llm(self, name: str) -> Provider:
         """An LLM provider with its shadow and its fallback."""

@@ -83,6 +83,7 @@ def _provider(value: str) -> str:
 
 Url = Annotated[str, AfterValidator(_url)]
 ProviderName = Annotated[str, AfterValidator(_provider)]
+Urls = Annotated[list[Url], NoDecode, BeforeValidator(_names)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
@@ -207,6 +208,12 @@ class LocalLLMSettings(BaseSettings):
     local_llm_name: str | None = Field(
         None, description="Name the local model is served under; unset: its folder's or hub name."
     )
+    local_llm_base_url: Urls = Field(
+        [],
+        description="Servers that answer for the local model instead (vLLM, SGLang, llama.cpp, "
+        "Ollama), base URLs separated by commas.",
+    )
+    local_llm_api_key: SecretStr | None = Field(None, description="Key for those servers.")
     local_llm_device: Device = Field(
         "auto", description="Device of the local model: auto, cuda, cuda:N, mps or cpu."
     )

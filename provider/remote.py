@@ -1,0 +1,178 @@
+"""The local side on another server: vLLM, SGLang, llama.cpp or Ollama behind `LOCAL_LLM_BASE_URL`.
+
+Those servers speak OpenAI's API with an accent: parameters they do not know are ignored, error
+codes are integers, a 401 is a bare string, streams carry fields of their own. This provider holds
+them to our contract: a request is checked against the table of parameters before it leaves, and
+what comes back is brought into OpenAI's shape or refused. Several addresses share the load; one
+that cannot be reached is passed over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
+from provider.errors import ApiError, BadGateway, ModelNotFound
+from provider.integrity import Integrity
+from provider.openai import OpenAIProvider
+from provider.protocol import chat
+from provider.protocol.normal import normal_chunk, normal_completion, normal_error, normal_models
+
+if TYPE_CHECKING:
+    from provider.settings import Settings
+
+CHAT = "/v1/chat/completions"
+MODELS = "/v1/models"
+_COOL_DOWN = 5.0
+"""Seconds for which a server that could not be reached is asked last."""
+_UNUSED_KEY = SecretStr("EMPTY")  # what vLLM's own documentation uses where no key is asked for
+
+
+class Remote:
+    """Answers chat completions and models from other servers, in OpenAI's shapes.
+
+    Raises `InvalidRequest` for what our contract refuses, `BadGateway` when no server answers.
+    """
+
+    def __init__(self, settings: Settings, servers: list[Provider] | None = None) -> None:
+        self._settings = settings
+        self._servers = servers or [
+            Integrity(OpenAIProvider(_for(settings, url))) for url in settings.local_llm_base_url
+        ]
+        self._turn = itertools.cycle(range(len(self._servers)))
+        self._served: tuple[str, ...] = ()
+        self._down_since: dict[int, float] = {}
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        if (request.method, request.path) != ("POST", CHAT):
+            return await self._other(request)
+        chat.parse(request.json)
+        model = await self._model(request.json["model"])
+        response = await self._ask(request.with_json({**request.json, "model": model}))
+        if isinstance(response.body, bytes):
+            return _normal(response, normal_completion)
+        return replace(response, body=_NormalStream(response.body))
+
+    async def aclose(self) -> None:
+        for server in self._servers:
+            await server.aclose()
+
+    async def _other(self, request: ApiRequest) -> ApiResponse:
+        if request.method == "GET" and request.path == MODELS:
+            return ApiResponse.from_json(await self._models())
+        if request.method == "GET" and request.path.startswith(f"{MODELS}/"):
+            wanted = request.path.removeprefix(f"{MODELS}/")
+            for model in (await self._models())["data"]:
+                if model["id"] == wanted:
+                    return ApiResponse.from_json(model)
+            raise ModelNotFound.of(wanted)
+        return _normal(await self._ask(request), lambda body: body)
+
+    async def _models(self) -> dict[str, Any]:
+        response = await self._ask(ApiRequest("GET", MODELS))
+        body = json.loads(await response.read())
+        if response.status != 200:
+            raise BadGateway(f"The server behind LOCAL_LLM_BASE_URL answered {response.status}.")
+        models = normal_models(body)
+        self._served = tuple(model["id"] for model in models["data"])
+        return models
+
+    async def _model(self, asked: str) -> str:
+        """The served name that a name in a request means."""
+        if (known := self._resolve(asked)) is not None:
+            return known
+        await self._models()  # an adapter may have been loaded since the last look
+        if (known := self._resolve(asked)) is not None:
+            return known
+        raise ModelNotFound.of(asked)
+
+    def _resolve(self, asked: str) -> str | None:
+        aliases = self._settings.model_aliases
+        target = asked if asked in self._served else aliases.get(asked, aliases.get("*"))
+        default = self._settings.local_llm_name or next(iter(self._served), None)
+        name = default if target == "default" else target
+        return name if name in self._served else None
+
+    async def _ask(self, request: ApiRequest) -> ApiResponse:
+        """The next server's answer, or that of the one after it when it cannot be reached."""
+        failure: ApiError | None = None
+        for number in self._order():
+            try:
+                return await self._servers[number].answer(request)
+            except BadGateway as error:
+                self._down_since[number] = time.monotonic()
+                failure = error
+        raise failure or BadGateway("LOCAL_LLM_BASE_URL names no server.")
+
+    def _order(self) -> list[int]:
+        """Each server once, in turn; those that failed lately come last."""
+        first = next(self._turn)
+        numbers = [(first + step) % len(self._servers) for step in range(len(self._servers))]
+        lately = time.monotonic() - _COOL_DOWN
+        return sorted(numbers, key=lambda number: self._down_since.get(number, lately) > lately)
+
+
+class _NormalStream:
+    """Another server's events as OpenAI would send them."""
+
+    def __init__(self, body: ByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest = b""
+        async for piece in self._body:
+            *lines, rest = (rest + piece).split(b"\n")
+            events = b"".join(_event(line) for line in lines)
+            if events:
+                yield events
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _event(line: bytes) -> bytes:
+    """One line of a stream; comments and event names, which OpenAI does not send, are dropped."""
+    data = line.removeprefix(b"data:").strip()
+    if not line.startswith(b"data:") or not data:
+        return b""
+    if data == b"[DONE]":
+        return b"data: [DONE]\n\n"
+    read = json.loads(data)
+    chunk = normal_error(read, 500) if "error" in read else normal_chunk(read)
+    return (
+        b"data: "
+        + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+        + (b"\n\n")
+    )
+
+
+def _normal(response: ApiResponse, shape: Any) -> ApiResponse:
+    body: Mapping[str, Any] = json.loads(response.body) if response.body else {}  # type: ignore[arg-type]
+    kept = {k: v for k, v in response.headers.items() if k in {"retry-after", "x-request-id"}}
+    if response.status >= 400:
+        return ApiResponse.from_json(normal_error(body, response.status), response.status, kept)
+    return ApiResponse.from_json(shape(body), response.status, kept)
+
+
+def _for(settings: Settings, url: str) -> Settings:
+    """The settings of a hosted provider that points at one of our own servers."""
+    return settings.model_copy(
+        update={
+            "openai_base_url": url,
+            "openai_api_key": settings.local_llm_api_key or _UNUSED_KEY,
+            "openai_org_id": None,
+            "openai_project_id": None,
+        }
+    )
+
+
+def build(settings: Settings) -> Remote:
+    """The servers are looked at when the first request needs them, not at start."""
+    return Remote(settings)
