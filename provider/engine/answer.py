@@ -11,6 +11,7 @@ from torch import Tensor
 
 from provider.engine.constraint import ConstraintState
 from provider.engine.detokenize import TextAssembler
+from provider.engine.drafts import Drafter, Lookup
 from provider.engine.prefix import common_length
 from provider.engine.request import (
     Done,
@@ -47,6 +48,7 @@ class Job:
         self.cached = 0
         self.arrived = 0.0
         self.closed = False
+        self._ended = 0
         self._on_event = on_event
 
     def deliver(self, event: Event | ApiError) -> None:
@@ -59,9 +61,11 @@ class Job:
         except Exception:  # noqa: BLE001  (the client's code; the engine must outlive it)
             self.closed = True
 
-    def finish(self) -> None:
-        """Delivers `Done` once every answer is complete."""
-        if all(answer.finished for answer in self.answers):
+    def end(self, answer: Answer, reason: Literal["stop", "length"]) -> None:
+        """Delivers the end of an answer, and `Done` after the last one."""
+        self.deliver(Finished(answer.index, reason))
+        self._ended += 1
+        if self._ended == len(self.answers):
             self.deliver(Done(self.usage()))
 
     def usage(self) -> Usage:
@@ -90,6 +94,7 @@ class Answer:
         max_tokens: int,
         *,
         force: bool = True,
+        draft: bool = True,
     ) -> None:
         request = job.request
         self.job = job
@@ -99,12 +104,14 @@ class Answer:
         self.computed = 0
         self.slot: Slot | None = None
         self.drafts: list[int] = []
+        self.agreed = 0
         self.predicted = 0
         self.accepted = 0
         self.rejected = 0
         self.finished: Literal["stop", "length"] | None = None
         self.constraint = constraint
         self.sampler = RowSampler(request.sampling, index)
+        self._drafter = Drafter(request.prompt, request.prediction) if draft else None
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
         self._force = force and constraint is not None
@@ -146,9 +153,31 @@ class Answer:
         return self._max_tokens - self.generated
 
     @property
-    def scored(self) -> tuple[int, ...]:
-        """Forced tokens that wait for their log-probabilities; they must be the next drafts."""
-        return tuple(self._forced)
+    def needs_mask(self) -> bool:
+        """Whether the next token is drawn under the constraint, not forced by it."""
+        return self.constraint is not None and not self._forced
+
+    @property
+    def format(self) -> tuple[str, int] | None:
+        """Answers of one format resemble one another; None without a constraint."""
+        constraint = self.job.request.constraint
+        return None if constraint is None else (constraint.key, self.adapter_key)
+
+    def draft(self, threshold: float, history: Lookup | None) -> None:
+        """Sets the guesses of the next step. `threshold`: see `Drafter.guess`.
+
+        Forced tokens that wait for their log-probabilities are drafts that cannot fail.
+        """
+        self.predicted = 0
+        self.drafts = list(self._forced)
+        if self._forced or self._drafter is None or self.remaining < 2:
+            return
+        guess, predicted = self._drafter.guess(self.tokens, threshold, history)
+        if self.constraint is not None:
+            guess = guess or self.constraint.likely()
+            guess = guess[: self.constraint.allows(guess)]
+        self.drafts = guess[: self.remaining - 1]
+        self.predicted = len(self.drafts) if predicted else 0
 
     def start(self) -> None:
         """Takes what the constraint forces before the first token is drawn. Idempotent."""
@@ -170,7 +199,10 @@ class Answer:
             self._draw(logits[taken], fresh=taken > 0)
         agreed = _common(self.tokens[end:], self.drafts)
         self.computed = end + agreed
+        if self._drafter is not None:
+            self._drafter.saw(len(self.drafts), agreed)
         self._count_predicted(agreed)
+        self.agreed = agreed
         self.drafts = []
 
     def emit(self) -> None:
@@ -183,8 +215,7 @@ class Answer:
             self.job.deliver(Piece(self.index, self._released, scores))
         self._released = ""
         if self.finished is not None:
-            self.job.deliver(Finished(self.index, self.finished))
-            self.job.finish()
+            self.job.end(self, self.finished)
 
     def _draw(self, logits: Tensor, *, fresh: bool) -> None:
         """One more token; `fresh` means that the constraint's mask is of an earlier position."""

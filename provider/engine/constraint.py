@@ -41,6 +41,10 @@ class GrammarCache:
         self.hits = 0
         self.misses = 0
 
+    def holds(self, constraint: Grammar) -> bool:
+        """Whether `matcher` has nothing to compile."""
+        return constraint.key in self._compiled
+
     def matcher(self, constraint: Grammar) -> LLMatcher:
         """A fresh matcher. Raises InvalidRequest for a grammar that llguidance does not take."""
         with self._lock:
@@ -65,13 +69,14 @@ class GrammarCache:
 class ConstraintState:
     """The constraint of one answer, as far as it has been written.
 
-    `mask` has one bit per token of the vocabulary, lowest first; it is one buffer for the answer's
-    whole life.
+    `mask` has one bit per token of the tokenizer, lowest first; it is one buffer for the answer's
+    whole life. Logits beyond it belong to no token and are never allowed.
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> None:
         self._matcher = matcher
-        self._words = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
+        self._tokenizer = tokenizer
+        self._words = np.zeros((tokenizer.vocab_size + 31) // 32, dtype=np.int32)
         self.mask: NDArray[np.uint8] = self._words.view(np.uint8)
 
     @property
@@ -90,6 +95,16 @@ class ConstraintState:
         if tokens and not self._matcher.consume_tokens(tokens):
             raise ServerError(f"The output format failed: {self._matcher.get_error()}")
         return tokens
+
+    def likely(self) -> list[int]:
+        """Tokens of the text that must come next; the last ones might still be written otherwise
+        (a longer token may begin with them), so they are a guess."""
+        text: bytes = self._matcher.compute_ff_bytes()
+        return self._tokenizer.tokenize_bytes(text) if text else []
+
+    def allows(self, tokens: list[int]) -> int:
+        """How many first tokens of `tokens` may come next."""
+        return int(self._matcher.validate_tokens(tokens)) if tokens else 0
 
     def compute_mask(self) -> None:
         """Fills `mask` for the next token. Runs without the interpreter's lock."""

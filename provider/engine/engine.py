@@ -17,41 +17,36 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
+from provider.engine.adapters import AdapterStore, read_pairs
 from provider.engine.answer import Answer, Job, OnEvent
-from provider.engine.cache import CacheShape, KVCache
+from provider.engine.cache import KVCache
 from provider.engine.constraint import ConstraintState, GrammarCache
-from provider.engine.device import free_memory
 from provider.engine.limits import Limits
+from provider.engine.memory import cache_shape
 from provider.engine.prefix import PrefixCache
 from provider.engine.request import Done, Event, GenerationRequest
-from provider.engine.runner import ModelRunner, Runner, attention_heads
+from provider.engine.runners import runner_of
 from provider.engine.scheduler import Scheduler
 from provider.engine.stats import Stats
-from provider.engine.vocabulary import Tokenizer, Vocabulary
+from provider.engine.vocabulary import Vocabulary
 from provider.errors import (
     ApiError,
-    ConfigurationError,
     ContextTooLong,
     InvalidRequest,
     RateLimited,
     Unavailable,
 )
 
+if TYPE_CHECKING:
+    from provider.engine.checkpoint import Checkpoint
+
 logger = logging.getLogger(__name__)
-
-
-class Loaded(Protocol):
-    """What the engine needs of `provider.engine.checkpoint.Checkpoint`."""
-
-    @property
-    def model(self) -> PreTrainedModel: ...
-    @property
-    def tokenizer(self) -> Tokenizer: ...
 
 
 class Ticket:
@@ -69,13 +64,19 @@ class Ticket:
 class Engine:
     """Serves one checkpoint. All public methods may be called from any thread."""
 
-    def __init__(self, checkpoint: Loaded, limits: Limits | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._model = checkpoint.model
-        self._runner: Runner = ModelRunner(checkpoint.model)
+        self._runner = runner_of(checkpoint.model)
         self._shape = cache_shape(checkpoint.model, self.limits)
         self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
         self._grammars: GrammarCache | None = None
+        self._adapters = AdapterStore(
+            lambda path: read_pairs(path, checkpoint),
+            self.limits.max_adapters,
+            self._runner.attach,
+            self._forget,
+        )
         self._stats = Stats(kv_budget=self._shape.budget)
         self._lock = threading.Condition()
         self._inbox: deque[Callable[[Scheduler], None]] = deque()
@@ -118,6 +119,8 @@ class Engine:
         self._check(request)
         job = Job(request, on_event)
         job.arrived = time.monotonic()
+        if request.adapter is not None:
+            job.adapter = self._adapters.get(request.adapter)
         job.answers = [self._answer(job, index) for index in range(request.n)]
         with self._lock:
             self._refuse_if_unable()
@@ -128,7 +131,7 @@ class Engine:
             self._lock.notify_all()
         return Ticket(self, job)
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The request's events; raises ApiError. Closing the iterator cancels the request."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
@@ -136,7 +139,10 @@ class Engine:
         def deliver(event: Event | ApiError) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-        ticket = self.submit(request, deliver)
+        if self._at_hand(request):
+            ticket = self.submit(request, deliver)
+        else:
+            ticket = await asyncio.to_thread(self.submit, request, deliver)
         try:
             while True:
                 event = await events.get()
@@ -148,6 +154,22 @@ class Engine:
         finally:
             ticket.cancel()
 
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Reads a LoRA adapter and serves it as `name`, in place of one of that name.
+
+        Raises ConfigurationError with every mismatch; then the name is as it was. Requests under
+        way keep the weights that they began with.
+        """
+        self._adapters.load(name, path)
+
+    def unload_adapter(self, name: str) -> None:
+        """Forgets an adapter; requests under way keep it. Raises ModelNotFound."""
+        self._adapters.unload(name)
+
+    def adapters(self) -> list[str]:
+        """Names of the adapters that requests may ask for."""
+        return self._adapters.names()
+
     def stats(self) -> dict[str, float]:
         """Counters and gauges by name, see `Stats`."""
         with self._lock:
@@ -155,14 +177,23 @@ class Engine:
             waiting = len(self._inbox)
         values = self._stats.snapshot()
         values["waiting"] += waiting
+        values["adapters"] = float(self._adapters.resident)
         values["alive"] = float(self._alive)
         return values
 
-    def call(self, action: Callable[[Scheduler], None]) -> None:
-        """Runs `action` in the engine's thread between two steps."""
+    def _forget(self, adapter_key: int) -> None:
+        """Nothing computed under these weights will be asked for again."""
         with self._lock:
-            self._inbox.append(action)
+            self._inbox.append(lambda scheduler: scheduler.forget(adapter_key))
             self._lock.notify_all()
+
+    def _at_hand(self, request: GenerationRequest) -> bool:
+        """Whether `submit` has nothing to read or compile that would keep its caller waiting."""
+        if request.adapter is not None and not self._adapters.holds(request.adapter):
+            return request.adapter not in self._adapters.names()
+        if request.constraint is None:
+            return len(request.prompt) <= 2048
+        return self._grammars is not None and self._grammars.holds(request.constraint)
 
     def _cancel(self, job: Job) -> None:
         with self._lock:
@@ -208,7 +239,7 @@ class Engine:
             if self._grammars is None:
                 self._grammars = GrammarCache(self.vocabulary.grammar)
             matcher = self._grammars.matcher(request.constraint)
-            constraint = ConstraintState(matcher, self.vocabulary.size)
+            constraint = ConstraintState(matcher, self.vocabulary.grammar)
         room = self.context_length - len(request.prompt)
         return Answer(
             job,
@@ -217,6 +248,7 @@ class Engine:
             constraint,
             min(request.max_tokens, room),
             force=self.limits.forced_tokens,
+            draft=self.limits.drafts,
         )
 
     def _scheduler(self) -> Scheduler:
@@ -267,44 +299,6 @@ class Engine:
         scheduler.close(error)
         for job in jobs:
             job.deliver(error)
-
-
-def cache_shape(model: PreTrainedModel, limits: Limits) -> CacheShape:
-    """The KV cache that fits: by the model's context, the limit, and what the device has left.
-
-    Raises ConfigurationError if not even one slot fits.
-    """
-    layers, kv_heads, head_dim = attention_heads(model)
-    config: Any = model.config
-    context = int(config.get_text_config().max_position_embeddings)
-    context = min(context, limits.context_length or context)
-    per_token = 2 * layers * kv_heads * head_dim * model.dtype.itemsize
-    budget = cache_budget(model, limits) // per_token
-    if budget < min(256, context):
-        raise ConfigurationError(
-            f"LOCAL_LLM_MEMORY={limits.memory} leaves room for {max(budget, 0)} tokens of KV cache "
-            f"({per_token} bytes each) beside the weights, at least 256 are needed; raise it, or "
-            "load a smaller or quantised model."
-        )
-    most = limits.max_batch * context * 2
-    return CacheShape(
-        layers=layers,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        dtype=model.dtype,
-        device=model.device,
-        capacity=min(context, budget),
-        budget=min(budget, most),
-    )
-
-
-def cache_budget(model: PreTrainedModel, limits: Limits) -> int:
-    """Bytes for the KV cache: `limits.memory` less the weights, or most of what is free."""
-    free = free_memory(model.device)
-    if limits.memory is None:
-        return int(free * 0.8)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return min(limits.memory - weights, int(free * 0.9))
 
 
 def _logits(model: PreTrainedModel) -> int:

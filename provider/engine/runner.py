@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class Step:
 class Runner(Protocol):
     """Runs steps; not thread-safe."""
 
+    def attach(self, adapter: Adapter) -> None:
+        """Makes an adapter usable in steps."""
+
     def forward(self, step: Step) -> Tensor:
         """Logits `[wanted, vocabulary]` in float32 on the model's device."""
 
@@ -45,13 +49,22 @@ class ModelRunner:
     def __init__(self, model: PreTrainedModel) -> None:
         AttentionInterface.register(NAME, packed_attention)
         self._model = model
+        self._step = Step()
+        self._hooked: WeakSet[nn.Module] = WeakSet()
         self.device: torch.device = model.device
+
+    def attach(self, adapter: Adapter) -> None:
+        for module in adapter.pairs:
+            if module not in self._hooked:
+                self._hooked.add(module)
+                module.register_forward_hook(self._adapt)
 
     @torch.inference_mode()
     def forward(self, step: Step) -> Tensor:
         def tensor(values: list[int]) -> Tensor:
-            return torch.tensor(values, device=self.device)
+            return torch.tensor(values, dtype=torch.long, device=self.device)
 
+        self._step = step
         with _attention(self._model):
             out: Any = self._model(
                 input_ids=tensor(step.tokens).unsqueeze(0),
@@ -60,8 +73,16 @@ class ModelRunner:
                 logits_to_keep=tensor(step.wanted),
                 packed=AttentionPlan(step.segments, self.device),
             )
+        self._step = Step()
         logits: Tensor = out.logits[0]
         return logits.float()
+
+    def _adapt(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Adds what the step's adapters do to the rows that asked for them."""
+        for adapter, start, stop in self._step.adapters:
+            pair = adapter.pairs.get(module)
+            if pair is not None:
+                output[0, start:stop] += pair(inputs[0][0, start:stop])
 
 
 @contextmanager

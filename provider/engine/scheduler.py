@@ -20,6 +20,7 @@ from torch import Tensor
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
 from provider.engine.cache import KVCache, Slot
+from provider.engine.drafts import CostModel, History
 from provider.engine.prefix import SHORTEST, PrefixCache
 from provider.engine.runner import Runner, Step
 from provider.engine.stats import Stats
@@ -52,6 +53,8 @@ class Scheduler:
         self._step_tokens = step_tokens
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
+        self._history = History()
+        self._costs = CostModel()
         self._masks = ThreadPoolExecutor(1, thread_name_prefix="sllm-mask")
 
     @property
@@ -77,6 +80,10 @@ class Scheduler:
         if chosen:
             self._run(chosen)
         self._measure()
+
+    def forget(self, adapter_key: int) -> None:
+        """Drops kept prefixes of an adapter that has gone."""
+        self._prefixes.forget(adapter_key)
 
     def close(self, error: ApiError) -> None:
         """Ends every request with `error`."""
@@ -156,6 +163,10 @@ class Scheduler:
     def _choose(self) -> list[tuple[Answer, int]]:
         """Who takes part in the next step with how many pending tokens."""
         short = [(a, a.pending) for a in self._running if a.pending <= SHORT]
+        for answer, _ in short:
+            key = answer.format
+            history = None if key is None else self._history.lookup(key)
+            answer.draft(self._costs.threshold, history)
         long = sorted((a for a in self._running if a.pending > SHORT), key=lambda a: a.pending)
         left = max(self._step_tokens - sum(count for _, count in short), len(long))
         chosen = short
@@ -199,7 +210,10 @@ class Scheduler:
         masks = self._start_masks([a for a, _ in drawing])
         started = time.perf_counter()
         before = sum(a.generated for a, _ in chosen)
-        logits = self._runner.forward(pack(chosen))
+        chosen.sort(key=lambda item: item[0].adapter_key)
+        step = pack(chosen)
+        fed = len(step.tokens)
+        logits = self._runner.forward(step)
         row = 0
         for answer, count in chosen:
             self._stats.prefilled_tokens += max(0, min(count, answer.prompt - answer.computed))
@@ -210,7 +224,10 @@ class Scheduler:
             self._advance(answer, logits[row : row + rows], masks.get(id(answer)))
             row += rows
         generated = sum(a.generated for a, _ in chosen) - before
-        self._stats.saw_step(len(drawing), generated, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._stats.saw_step(len(drawing), generated, seconds)
+        if len(drawing) == len(chosen) and fed <= SHORT * 2 and generated:
+            self._costs.saw(fed, generated, seconds)
         self._running = [a for a in self._running if a.slot is not None]
 
     def _start_masks(self, answers: list[Answer]) -> dict[int, Future[None]]:
@@ -218,7 +235,7 @@ class Scheduler:
         return {
             id(a): self._masks.submit(a.constraint.compute_mask)
             for a in answers
-            if a.constraint is not None and not a.scored
+            if a.constraint is not None and a.needs_mask
         }
 
     def _advance(self, answer: Answer, logits: Tensor, mask: Future[None] | None) -> None:
@@ -227,8 +244,9 @@ class Scheduler:
                 mask.result()
             if answer.job.closed:
                 return
+            self._stats.draft_tokens += len(answer.drafts)
             answer.advance(logits)
-            answer.drafts = list(answer.scored)
+            self._stats.draft_accepted += answer.agreed
         except ApiError as error:
             self._fail(answer.job, error)
         except Exception:
@@ -253,6 +271,8 @@ class Scheduler:
     def _retire(self, answer: Answer) -> None:
         """Keeps what an answer has computed for those that begin alike."""
         if answer.slot is not None:
+            if answer.finished is not None and answer.format is not None:
+                self._history.add(answer.format, answer.tokens[answer.prompt :])
             slot, answer.slot = answer.slot, None
             self._prefixes.keep(answer.tokens[: answer.computed], slot, answer.adapter_key)
 
@@ -286,5 +306,7 @@ def pack(chosen: list[tuple[Answer, int]]) -> Step:
         if answer.slot is not None:
             step.segments.append(Segment(offset, len(fed), start, answer.slot))
         if answer.adapter is not None:
-            step.adapters.append((answer.adapter, offset, offset + len(fed)))
+            if step.adapters and step.adapters[-1][0] is answer.adapter:
+                offset = step.adapters.pop()[1]
+            step.adapters.append((answer.adapter, offset, len(step.tokens)))
     return step

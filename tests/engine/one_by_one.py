@@ -41,7 +41,7 @@ def complete(
     state = None
     if request.constraint is not None:
         matcher = GrammarCache(vocabulary.grammar).matcher(request.constraint)
-        state = ConstraintState(matcher, vocabulary.size)
+        state = ConstraintState(matcher, vocabulary.grammar)
     forced = state.forced() if state and force else []
     while not reason:
         if state and state.complete and not forced:

@@ -52,6 +52,7 @@ class Client:
         return "".join(e.text for e in self.events if isinstance(e, Piece) and e.index == index)
 
     def reason(self, index: int = 0) -> str:
+        assert not isinstance(self.events[-1], ApiError), self.events[-1]
         return next(e.reason for e in self.events if isinstance(e, Finished) and e.index == index)
 
     @property

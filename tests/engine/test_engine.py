@@ -228,7 +228,7 @@ async def test_the_async_stream_gives_the_same_and_closing_it_cancels(
     assert text == complete(checkpoint.model, engine.vocabulary, request).text
     stream = engine.stream(ask(checkpoint, "거실", max_tokens=400))
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert await asyncio.to_thread(eventually, lambda: engine.stats()["running"] == 0)
 
 

@@ -1,0 +1,210 @@
+"""The forward pass of Llama's arithmetic, written for packed steps.
+
+EXAONE-3.x and Llama models run here instead of through transformers' modules: q, k and v are one
+product, gate and up another, the weights lie as the device likes them (`provider.engine.linear`),
+and there is no module call per operation. Every operation is the model's own in the model's own
+order, so the logits differ from its forward only as two matrix products of other shapes do.
+
+The model's own weights are given up so that nothing is held twice; they come back when somebody
+else calls the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel
+
+from provider.engine.adapters import Adapter
+from provider.engine.attention import AttentionPlan
+from provider.engine.linear import Linear
+from provider.engine.runner import Step
+
+
+@dataclass(slots=True)
+class Part:
+    """Which columns of a fused product a module of the model makes."""
+
+    module: nn.Linear
+    start: int
+    stop: int
+
+
+class FusedLinear:
+    """Several of the model's linear modules with one input as one product."""
+
+    def __init__(self, modules: list[nn.Linear]) -> None:
+        self.parts = []
+        start = 0
+        for module in modules:
+            self.parts.append(Part(module, start, start + module.out_features))
+            start += module.out_features
+        weights = [module.weight.data for module in modules]
+        biases = [module.bias.data for module in modules if module.bias is not None]
+        self.linear = Linear(
+            torch.cat(weights) if len(weights) > 1 else weights[0],
+            torch.cat(biases) if biases else None,
+        )
+
+    def __call__(self, x: Tensor, step: Step) -> Tensor:
+        y = self.linear(x)
+        for adapter, start, stop in step.adapters:
+            for part in self.parts:
+                pair = adapter.pairs.get(part.module)
+                if pair is not None:
+                    y[start:stop, part.start : part.stop] += pair(x[start:stop])
+        return y
+
+    def give_up(self) -> None:
+        """Frees the modules' own weights, which the product now holds in another layout."""
+        if not self.linear.packed:
+            self.bring_back()
+            return
+        for part in self.parts:
+            part.module.weight.data = part.module.weight.data.new_empty(0)
+
+    def bring_back(self) -> None:
+        """Gives the modules their weights again, as views of one tensor."""
+        plain = self.linear.plain()
+        for part in self.parts:
+            part.module.weight.data = plain[part.start : part.stop]
+
+
+class Layer:
+    """One decoder layer: fused products and the two norms."""
+
+    def __init__(self, layer: Any, index: int) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.index = index
+        self.before, self.between = (
+            Norm(layer.input_layernorm),
+            Norm(layer.post_attention_layernorm),
+        )
+        self.qkv = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.out = FusedLinear([attention.o_proj])
+        self.gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
+        self.down = FusedLinear([mlp.down_proj])
+        self.head_dim: int = attention.head_dim
+        self.rotated = attention.q_proj.out_features + attention.k_proj.out_features
+        self.heads = attention.q_proj.out_features // self.head_dim
+        self.scale: float = attention.scaling
+
+    @property
+    def products(self) -> list[FusedLinear]:
+        return [self.qkv, self.out, self.gate_up, self.down]
+
+    def attend(
+        self, x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, step: Step
+    ) -> Tensor:
+        """What the attention heads give, `[T, heads * head_dim]`; stores keys and values."""
+        count = x.shape[0]
+        qkv = self.qkv(self.before(x), step)
+        turning = qkv[:, : self.rotated].view(count, -1, self.head_dim)
+        turned = turning * cos + turning.roll(self.head_dim // 2, -1) * sin
+        values = qkv[:, self.rotated :].view(count, -1, self.head_dim)
+        plan.write(self.index, turned[:, self.heads :], values)
+        heads = plan.attend(self.index, turned[:, : self.heads], self.scale)
+        return heads.reshape(count, -1)
+
+    def feed(self, x: Tensor, step: Step) -> Tensor:
+        gate, up = self.gate_up(self.between(x), step).chunk(2, -1)
+        return self.down(silu(gate) * up, step)
+
+
+class Norm:
+    """Llama's RMS norm: statistics in float32, the weight applied in the model's type."""
+
+    def __init__(self, module: Any) -> None:
+        self.weight: Tensor = module.weight.data
+        self.epsilon: float = module.variance_epsilon
+
+    def __call__(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return self.weight * wide.to(x.dtype)
+
+
+class FusedRunner:
+    """Runs steps of a model that `fits`."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        inner: Any = model.base_model
+        self._rotary: Any = inner.rotary_emb
+        self._embedding: nn.Embedding = inner.embed_tokens
+        self._norm = Norm(inner.norm)
+        self._layers = [Layer(layer, index) for index, layer in enumerate(inner.layers)]
+        self._head = Linear(model.get_output_embeddings().weight.data)
+        self.device: torch.device = model.device
+        self._given_up = True
+        for product in self._products():
+            product.give_up()
+        model.register_forward_pre_hook(self._bring_back)
+
+    def attach(self, adapter: Adapter) -> None:
+        """Nothing to prepare: products look an adapter's modules up."""
+
+    @torch.inference_mode()
+    def forward(self, step: Step) -> Tensor:
+        plan = AttentionPlan(step.segments, self.device)
+        x = self._embedding(torch.tensor(step.tokens, device=self.device))
+        cos, sin = self._angles(x, step.positions)
+        wanted = torch.tensor(step.wanted, dtype=torch.long, device=self.device)
+        for layer in self._layers[:-1]:
+            x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
+            x = x + layer.feed(x, step)
+        layer = self._layers[-1]
+        x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
+        if len(step.wanted) < len(step.tokens) and not step.adapters:
+            x = x[wanted]
+            x = x + layer.feed(x, step)
+        else:
+            x = (x + layer.feed(x, step))[wanted]
+        return self._head(self._norm(x)).float()
+
+    def _angles(self, x: Tensor, positions: list[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines `[T, 1, head_dim]`: the first half of a head is turned by
+        minus its second half, which `roll` brings to its place."""
+        at = torch.tensor(positions, device=self.device).unsqueeze(0)
+        cos, sin = self._rotary(x.unsqueeze(0), position_ids=at)
+        half = sin.shape[-1] // 2
+        sin = torch.cat((-sin[..., :half], sin[..., half:]), -1)
+        return cos[0].unsqueeze(1), sin[0].unsqueeze(1)
+
+    def _products(self) -> list[FusedLinear]:
+        return [product for layer in self._layers for product in layer.products]
+
+    def _bring_back(self, *_: Any) -> None:
+        """Somebody calls the model itself: its modules get their weights again."""
+        if self._given_up:
+            self._given_up = False
+            for product in self._products():
+                product.bring_back()
+
+
+def fits(model: PreTrainedModel) -> bool:
+    """Whether the model is Llama's arithmetic with plain weights."""
+    if not isinstance(model, LlamaForCausalLM) or not isinstance(model.base_model, LlamaModel):
+        return False
+    config: Any = model.config
+    linears = [m for layer in model.base_model.layers for m in _linears(layer)]
+    return config.hidden_act == "silu" and all(
+        type(m) is nn.Linear and m.weight.is_floating_point() for m in linears
+    )
+
+
+def _linears(layer: Any) -> list[Any]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        mlp.gate_proj,
+        mlp.up_proj,
+        mlp.down_proj,
+    ]

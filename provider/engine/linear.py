@@ -1,0 +1,46 @@
+"""A weight matrix in the layout that the device multiplies fastest.
+
+On CPUs oneDNN has its own blocked layouts. torch converts a plain weight on every call; converted
+once, a matrix-vector product reads memory at more than twice the speed (see docs/engine.md). The
+values are the same, and `plain` gives them back bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+
+class Linear:
+    """`y = x W^T + b` for `x [rows, in]`; W is given as `[out, in]`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.bias = bias
+        self.packed = can_pack(weight)
+        reorder: Any = torch.ops.mkldnn._reorder_linear_weight if self.packed else None
+        self.weight: Tensor = reorder(weight.contiguous()) if self.packed else weight
+        self._multiply: Any = torch.ops.mkldnn._linear_pointwise if self.packed else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:
+            product: Tensor = self._multiply(x, self.weight, self.bias, "none", [], "")
+            return product
+        return linear(x, self.weight, self.bias)
+
+    def plain(self) -> Tensor:
+        """The weight as it was given."""
+        return self.weight.to_dense() if self.packed else self.weight
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies this matrix in its own layout on this machine."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if weight.dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype is torch.float32
