@@ -21,7 +21,8 @@ from provider.protocol.constraints import constraint, reader
 from provider.protocol.conversation import conversation
 
 _INLINE = 16_384
-"""Bytes of a body that is prepared on the event loop; a longer one goes to a thread."""
+"""Bytes of a body that is read on the event loop. A longer one, and whatever needs a grammar to be
+compiled, goes to a thread, so that other requests are not held up."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class Prepared:
 
 async def answer(request: ApiRequest, language: Language) -> ApiResponse:
     """The completion or its stream; everything that can fail is checked before a stream begins."""
-    if len(request.body) <= _INLINE:
-        prepared = prepare(request, language)
+    long = len(request.body) > _INLINE
+    chat = await asyncio.to_thread(read, request) if long else read(request)
+    if long or chat.format.type != "text" or chat.tools.declared:
+        prepared = await asyncio.to_thread(prepare, chat, language)
     else:
-        prepared = await asyncio.to_thread(prepare, request, language)
+        prepared = prepare(chat, language)
     headers = {}
     if prepared.request.ignored:
         headers["x-ignored-params"] = ", ".join(prepared.request.ignored)
@@ -61,9 +64,13 @@ async def answer(request: ApiRequest, language: Language) -> ApiResponse:
     return ApiResponse.from_json(await _completed(prepared, events), headers=headers)
 
 
-def prepare(request: ApiRequest, language: Language) -> Prepared:
-    """From bytes to token ids. Raises `InvalidRequest` and its kin."""
-    chat = parse(request.json)
+def read(request: ApiRequest) -> ChatRequest:
+    """Raises `InvalidRequest` for a body that is no chat request."""
+    return parse(request.json)
+
+
+def prepare(chat: ChatRequest, language: Language) -> Prepared:
+    """From messages to token ids. Raises `InvalidRequest` and its kin."""
     served = language.names().chat(chat.model)
     bound = constraint(chat)
     messages = conversation(chat)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from provider.engine.request import Event, GenerationRequest
+from provider.engine.request import Done, Event, GenerationRequest
+from provider.errors import ApiError
 from provider.local.budget import Budget
 from provider.local.names import Names
 from provider.protocol import values
+from provider.protocol.schema import any_object
 
 if TYPE_CHECKING:
     from provider.engine.chat import ChatTokenizer
     from provider.engine.model_card import ModelCard
+
+_WARM_UP_SECONDS = 120.0
 
 
 class Engine(Protocol):
@@ -24,6 +29,9 @@ class Engine(Protocol):
 
     @property
     def alive(self) -> bool: ...
+    def submit(
+        self, request: GenerationRequest, on_event: Callable[[Event | ApiError], None]
+    ) -> Any: ...
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Event, None]: ...
     def adapters(self) -> Sequence[Any]: ...
     def load_adapter(self, name: str, path: Path) -> Any: ...
@@ -47,6 +55,17 @@ class Language:
     def adapter_names(self) -> frozenset[str]:
         """The adapters loaded at this moment."""
         return frozenset(str(adapter) for adapter in self.engine.adapters())
+
+    def warm_up(self) -> None:
+        """Generates one token under a grammar, so that what is built at first use is there before
+        a client waits for it. Blocks; raises what the engine raises."""
+        prompt = tuple(self.tokenizer.encode_chat([{"role": "user", "content": "json"}]))
+        request = GenerationRequest(prompt, max_tokens=1, constraint=any_object())
+        ended: SimpleQueue[Event | ApiError] = SimpleQueue()
+        self.engine.submit(request, ended.put)
+        while not isinstance(event := ended.get(timeout=_WARM_UP_SECONDS), Done):
+            if isinstance(event, ApiError):
+                raise event
 
     def names(self) -> Names:
         """The names served at this moment."""

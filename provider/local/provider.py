@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from provider.base import ApiRequest, ApiResponse
+from provider.base import ApiRequest, ApiResponse, Sample
 from provider.errors import MethodNotAllowed, NotFound
-from provider.local import adapters, chat, embeddings, models, parts
+from provider.local import adapters, chat, embeddings, figures, models, parts
 from provider.local.lazy import Lazy
 from provider.local.names import Names
 
@@ -66,12 +66,15 @@ class LocalProvider:
         self._held.let_go()
 
     def warm_up(self) -> None:
-        """Loads what the settings have answered locally; blocks until it is there.
+        """Loads what the settings have answered locally, and has the engine make a first token;
+        blocks until that is done.
 
         Raises `ConfigurationError` for a model that cannot be loaded.
         """
         for part in self._held.wanted():
             part.now()
+        if self.language.built is not None:
+            self.language.built.warm_up()
 
     def health(self) -> Mapping[str, Any]:
         """`alive`, `ready`, and the engine's figures once it is there."""
@@ -89,6 +92,11 @@ class LocalProvider:
         language, embedding = self.language.built, self.embedding.built
         lines = language.card.lines() if language is not None else []
         return [*lines, *(embedding.lines() if embedding is not None else [])]
+
+    def samples(self) -> Iterable[Sample]:
+        """The engine's figures, once it is there."""
+        language = self.language.built
+        return figures.samples(language.engine.stats(), language.name) if language else ()
 
     async def _chat(self, request: ApiRequest) -> ApiResponse:
         return await chat.answer(request, await self.language.get())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provider.protocol import values
+from provider.protocol.freeform import Json
 from provider.protocol.shapes import Array, Either, Object, OneOf, Parameter, String, Tagged
 
 NAME_PATTERN = "[a-zA-Z0-9_-]+"
@@ -123,6 +124,10 @@ MESSAGE = Tagged(
             tool_calls=Parameter(Array(_CALL, 1), nullable=True),
             function_call=Parameter(_CALLED, nullable=True),
             audio=_AUDIO,
+            # Not in the request types, but answers have it and apps send answers back.
+            annotations=Parameter(
+                Array(Json()), "Citations of a web search; not read.", "harmless", neutral=([],)
+            ),
         ),
         "user": _message(_content(_USER_PARTS), name=_NAME),
         "function": _message(

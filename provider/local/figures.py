@@ -1,0 +1,44 @@
+"""The engine's figures as metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from provider.base import Sample
+
+_COUNTERS = {
+    "requests": "Requests taken by the engine.",
+    "refused": "Requests refused because the queue was full.",
+    "failed": "Requests that failed.",
+    "cancelled": "Requests cancelled by their clients.",
+    "finished": "Answers completed.",
+    "steps": "Steps of the engine.",
+    "prompt_tokens": "Prompt tokens of all requests.",
+    "cached_tokens": "Prompt tokens that were taken from the prefix cache.",
+    "generated_tokens": "Tokens generated, forced ones included.",
+    "draft_tokens": "Draft tokens that were tried.",
+    "draft_accepted": "Draft tokens that held.",
+    "preemptions": "Answers set back to make room.",
+    "deaths": "Failures of the engine's thread.",
+}
+_GAUGES = {
+    "running": "Answers being generated.",
+    "waiting": "Requests that wait.",
+    "kv_tokens": "Tokens in the KV cache.",
+    "kv_budget": "Tokens that the KV cache may hold.",
+    "kv_bytes": "Bytes of the KV cache.",
+    "prefixes": "Prefixes kept for reuse.",
+    "tokens_per_second": "Tokens generated per second, lately.",
+    "alive": "1 while the engine serves requests.",
+}
+
+
+def samples(stats: Mapping[str, float], model: str) -> Iterator[Sample]:
+    """`sllm_engine_*` of one engine; figures without a help text here are left out."""
+    labels = (("model", model),)
+    for name, text in _COUNTERS.items():
+        if name in stats:
+            yield Sample(f"sllm_engine_{name}_total", "counter", text, labels, stats[name])
+    for name, text in _GAUGES.items():
+        if name in stats:
+            yield Sample(f"sllm_engine_{name}", "gauge", text, labels, stats[name])
