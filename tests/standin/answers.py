@@ -10,6 +10,9 @@ from typing import Any
 from tests.standin import tokens
 from tests.standin.instances import instance
 
+_CALL_FRAME = 2
+"""Tokens of a call beside its arguments."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -33,7 +36,8 @@ class Answer:
 
     @property
     def tokens(self) -> int:
-        return len(self.pieces) + sum(8 + tokens.count(call.arguments) for call in self.calls)
+        called = sum(_CALL_FRAME + tokens.count(call.arguments) for call in self.calls)
+        return len(self.pieces) + called
 
 
 def digest(*parts: Any) -> str:
@@ -106,7 +110,17 @@ def _calls(body: dict[str, Any], seed: str) -> Answer | None:
         for n, name in enumerate(chosen)
     ]
     finish = "stop" if isinstance(choice, dict) else "tool_calls"
-    return Answer(calls=calls, finish=finish) if calls else None
+    return _cut_calls(Answer(calls=calls, finish=finish), body) if calls else None
+
+
+def _cut_calls(whole: Answer, body: dict[str, Any]) -> Answer:
+    """The calls as far as the limit goes; OpenAI cuts arguments anywhere."""
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    if most is None or whole.tokens <= most:
+        return whole
+    first = whole.calls[0]
+    kept = "".join(tokens.pieces(first.arguments)[: max(0, most - _CALL_FRAME)])
+    return Answer(calls=[Call(first.id, first.name, kept)], legacy=whole.legacy, finish="length")
 
 
 def _arguments(function: dict[str, Any], seed: str) -> str:
@@ -140,4 +154,4 @@ def _legacy_call(body: dict[str, Any], seed: str) -> Answer | None:
     if not chosen:
         return None
     call = Call("", chosen[0], _arguments(functions[chosen[0]], seed))
-    return Answer(calls=[call], legacy=True, finish=finish)
+    return _cut_calls(Answer(calls=[call], legacy=True, finish=finish), body)

@@ -7,7 +7,7 @@ import struct
 from base64 import b64decode
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import openai
 import pytest
 

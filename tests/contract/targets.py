@@ -1,0 +1,164 @@
+"""Who is held to the contract: each provider behind each face, and the stand-in itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from tests.standin import StandIn, serve
+from tests.standin.serving import serve_app
+
+CHAT = "gpt-4o-mini"
+EMBEDDING = "text-embedding-3-small"
+KEY = "sk-contract-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to be answered. `make_sync` and `make_async` take the SDK's client options.
+
+    `local` is whether the local engine answers; `standin` is the hosted API behind the target.
+    `http` is whether a network lies between, so that keys are checked at the door; without one
+    `answering` is the provider.
+    """
+
+    name: str
+    make_sync: Callable[..., Any]
+    make_async: Callable[..., Any]
+    standin: StandIn | None
+    http: bool
+    answering: Any = None
+
+    @property
+    def local(self) -> bool:
+        return self.standin is None
+
+    async def aclose(self) -> None:
+        """A provider keeps connections for each event loop that used it: this one, and that of
+        the synchronous clients."""
+        if self.answering is None:
+            return
+        from provider.portal import portal
+
+        await asyncio.to_thread(portal().run, self.answering.aclose())
+        await self.answering.aclose()
+        await asyncio.sleep(0.05)  # sockets close in the loop's next turns
+
+    def client(self, face: str, **options: Any) -> Any:
+        return {"sync": self.make_sync, "async": self.make_async}[face](**options)
+
+
+@contextlib.contextmanager
+def standin() -> Iterator[Target]:
+    """The stand-in itself: the suite is right only if OpenAI's own behaviour passes it."""
+    with serve(StandIn(KEY)) as served:
+        yield _over_http("standin", served.base_url, served)
+
+
+@contextlib.contextmanager
+def openai_in_process() -> Iterator[Target]:
+    from provider import build
+
+    with serve(StandIn(KEY)) as served:
+        yield _in_process("openai/process", build(_hosted(served)), served)
+
+
+@contextlib.contextmanager
+def openai_over_http() -> Iterator[Target]:
+    with serve(StandIn(KEY)) as served, _server(_hosted(served)) as url:
+        yield _over_http("openai/http", url, served)
+
+
+@contextlib.contextmanager
+def local_in_process() -> Iterator[Target]:
+    from provider import build
+
+    yield _in_process("local/process", build(_local()), None)
+
+
+@contextlib.contextmanager
+def local_over_http() -> Iterator[Target]:
+    with _server(_local()) as url:
+        yield _over_http("local/http", url, None)
+
+
+TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Target]]] = {
+    "standin": standin,
+    "openai/process": openai_in_process,
+    "openai/http": openai_over_http,
+    "local/process": local_in_process,
+    "local/http": local_over_http,
+}
+HOSTED = ("standin", "openai/process", "openai/http")
+
+
+def here() -> list[str]:
+    """The targets of this environment: without torch (the core alone) the hosted ones."""
+    names = list(TARGETS if importlib.util.find_spec("torch") else HOSTED)
+    wanted = os.environ.get("CONTRACT_TARGETS", "")
+    return [name for name in names if not wanted or name in wanted.split(",")]
+
+
+def _over_http(name: str, url: str, behind: StandIn | None) -> Target:
+    fixed = {"base_url": url, "api_key": KEY}
+
+    def sync(**options: Any) -> Any:
+        return openai.OpenAI(**{**fixed, **options})
+
+    def asynchronous(**options: Any) -> Any:
+        return openai.AsyncOpenAI(**{**fixed, **options})
+
+    return Target(name, sync, asynchronous, behind, http=True)
+
+
+def _in_process(name: str, answering: Any, behind: StandIn | None) -> Target:
+    from provider import AsyncOpenAI, OpenAI
+
+    def sync(**options: Any) -> Any:
+        return OpenAI(provider=answering, **options)
+
+    def asynchronous(**options: Any) -> Any:
+        return AsyncOpenAI(provider=answering, **options)
+
+    return Target(name, sync, asynchronous, behind, http=False, answering=answering)
+
+
+def _settings(**values: Any) -> Any:
+    from provider import Settings
+
+    return Settings(_env_file=None, **values)
+
+
+def _hosted(behind: StandIn) -> Any:
+    return _settings(
+        openai_base_url=behind.base_url, openai_api_key=behind.key, sllm_api_keys=[KEY]
+    )
+
+
+def _local() -> Any:
+    from tests.tiny import embedder_folder, llm_folder
+
+    return _settings(
+        llm_provider="local",
+        embedding_provider="local",
+        local_llm_model_path=str(llm_folder()),
+        local_embedding_model=str(embedder_folder()),
+        local_llm_threads=1,
+        sllm_api_keys=[KEY],
+    )
+
+
+@contextlib.contextmanager
+def _server(settings: Any) -> Iterator[str]:
+    from provider import build
+    from server.app import create_app
+
+    with serve_app(create_app(build(settings), settings)) as origin:
+        yield f"{origin}/v1"
