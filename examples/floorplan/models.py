@@ -23,19 +23,23 @@ class Strict(BaseModel):
 class Room(Strict):
     """한 공간의 분석"""
 
-    name: str = Field(description="입력에 적힌 공간 이름 그대로")
-    kind: RoomKind = Field(description="공간의 종류")
+    id: int = Field(description="입력에 적힌 공간 번호")
+    name: str = Field(description="입력에 적힌 공간 이름")
     area_m2: float = Field(description="면적(㎡)")
+    windows: int = Field(description="창의 수")
+    kind: RoomKind = Field(description="공간의 종류")
     required_m2: float | None = Field(description="이 종류에 요구되는 최소 면적(㎡), 없으면 null")
     verdict: Verdict = Field(description="최소 면적 기준에 대한 판정")
-    windows: int = Field(description="창의 수")
     connections: int = Field(description="이 공간에 이어진 연결의 수")
 
 
 class ComplianceItem(Strict):
     """기준 하나의 준수 여부"""
 
+    criterion: int = Field(description="입력에 적힌 기준 번호")
     rule: str = Field(description="기준의 이름")
+    kind: RoomKind = Field(description="기준이 적용되는 공간의 종류")
+    value: float = Field(description="기준값")
     failed_rooms: list[str] = Field(description="기준을 지키지 못한 공간의 이름")
     passed: bool = Field(description="기준을 지켰는가")
     reason: str = Field(description="판정의 이유")

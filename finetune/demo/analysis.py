@@ -36,15 +36,11 @@ def analyse(plan: Plan) -> Json:
 
 
 def _room(space: Json, required: dict[str, float], edges: list[tuple[str, str]]) -> Json:
-    kind = kind_of(space["name"])
-    least = required.get(kind)
+    least = required.get(space["kind"])
     return {
-        "name": space["name"],
-        "kind": kind,
-        "area_m2": space["area_m2"],
+        **space,
         "required_m2": least,
         "verdict": _verdict(space["area_m2"], least),
-        "windows": space["windows"],
         "connections": sum(space["name"] in edge for edge in edges),
     }
 
@@ -72,7 +68,7 @@ def _item(rooms: list[Json], criterion: Json) -> Json:
     else:
         reason = f"창이 부족한 {kind} 공간이 있습니다." if failed else "창의 수가 기준 이상입니다."
     return {
-        "rule": f"{kind} {criterion['rule']}",
+        **criterion,
         "failed_rooms": failed,
         "passed": not failed,
         "reason": reason,

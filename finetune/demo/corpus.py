@@ -50,8 +50,13 @@ def heldout_plans(count: int) -> list[Sample]:
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the samples' text: equal hashes mean equal data, whatever made them."""
+    """SHA-256 over the samples: equal hashes mean equal data, whatever made them."""
+    return text_hash(dumps([sample.task, sample.messages, sample.answer]) for sample in samples)
+
+
+def text_hash(texts: Iterable[str]) -> str:
+    """SHA-256 over texts in their order, as 64 hex digits."""
     digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(dumps([sample.task, sample.messages, sample.answer]).encode())
+    for text in texts:
+        digest.update(text.encode() + b"\n")
     return digest.hexdigest()

@@ -71,7 +71,7 @@ def random_plan(random: Random) -> Plan:
     return {
         "topology": {
             "plan_id": f"FP-{random.randint(1000, 9999)}",
-            "spaces": [_space(random, name) for name in names],
+            "spaces": [_space(random, n, name) for n, name in enumerate(names, start=1)],
             "connections": _connections(random, names),
         },
         "context": {
@@ -96,11 +96,15 @@ def _names(random: Random, count: int) -> list[str]:
     return names
 
 
-def _space(random: Random, name: str) -> dict[str, Any]:
-    typical = TYPICAL_M2[kind_of(name)]
-    area = round(typical * random.uniform(0.7, 1.6), 1)
-    windows = random.choice((0, 1, 1, 1, 2, 2, 3))
-    return {"name": name, "area_m2": area, "windows": windows}
+def _space(random: Random, number: int, name: str) -> dict[str, Any]:
+    kind = kind_of(name)
+    return {
+        "id": number,
+        "name": name,
+        "area_m2": round(TYPICAL_M2[kind] * random.uniform(0.7, 1.6), 1),
+        "windows": random.choice((0, 1, 1, 1, 2, 2, 3)),
+        "kind": kind,
+    }
 
 
 def _connections(random: Random, names: list[str]) -> list[dict[str, str]]:
@@ -128,12 +132,14 @@ def _criteria(random: Random, names: list[str]) -> list[dict[str, Any]]:
     """Three to five criteria, one of each rule and kind at most; some about absent kinds."""
     present = sorted({kind_of(name) for name in names})
     wanted = random.randint(3, 5)
-    chosen: dict[tuple[str, str], float | int] = {}
+    chosen: dict[tuple[str, str], float] = {}
     while len(chosen) < wanted:
         kind = random.choice(present if random.random() < 0.9 else tuple(TYPICAL_M2))
         if random.random() < 0.7:
-            steps = round(TYPICAL_M2[kind] * random.uniform(0.6, 1.2) * 2)
-            chosen[AREA_RULE, kind] = steps / 2
+            chosen[AREA_RULE, kind] = round(TYPICAL_M2[kind] * random.uniform(0.6, 1.2) * 2) / 2
         elif kind in {"거실", "침실", "주방", "서재"}:
-            chosen[WINDOW_RULE, kind] = random.choice((1, 1, 1, 2))
-    return [{"rule": rule, "kind": kind, "value": value} for (rule, kind), value in chosen.items()]
+            chosen[WINDOW_RULE, kind] = random.choice((1.0, 1.0, 1.0, 2.0))
+    return [
+        {"criterion": number, "rule": rule, "kind": kind, "value": value}
+        for number, ((rule, kind), value) in enumerate(chosen.items(), start=1)
+    ]

@@ -30,9 +30,11 @@ KEY_RUNS = (
     '{"topology":',
     '{"plan_id":"',
     '","spaces":',
-    '{"name":"',
+    '{"id":',
+    ',"name":"',
     '","area_m2":',
     ',"windows":',
+    ',"kind":"',
     ',"connections":',
     '{"from":"',
     '","to":"',
@@ -41,16 +43,17 @@ KEY_RUNS = (
     '{"use":"',
     '","residents":',
     ',"criteria":',
-    '{"rule":"',
+    '{"criterion":',
+    ',"rule":"',
     '","kind":"',
     '","value":',
     '","rooms":',
-    ',"required_m2":',
+    '","required_m2":',
     ',"verdict":"',
-    '","windows":',
+    '","connections":',
     ',"compliance":',
     '{"items":',
-    '","failed_rooms":',
+    ',"failed_rooms":',
     ',"passed":',
     ',"reason":"',
     ',"failed_count":',
@@ -112,4 +115,5 @@ def _texts(samples: Iterable[Sample]) -> Iterable[str]:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load as it was saved. Never through AutoTokenizer, which may rebuild it as GPT-2's."""
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer

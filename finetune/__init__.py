@@ -1,0 +1,1 @@
+"""Fine-tuning: data, training, merging, export, evaluation. Importing it loads nothing heavy."""

@@ -1,0 +1,54 @@
+"""`python -m finetune.demo`: make the demo models, or measure them."""
+
+from pathlib import Path
+
+import click
+
+from finetune.demo.artifacts import EMBEDDER_DEMO, EXAONE_DEMO
+
+
+@click.group()
+def demo() -> None:
+    """The demo models: train them from scratch, or print their held-out figures."""
+
+
+@demo.command()
+@click.option("--out", type=click.Path(path_type=Path), default=EXAONE_DEMO, show_default=False)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--quick", is_flag=True, help="About three minutes instead of the full recipe.")
+def train(out: Path, seed: int, quick: bool) -> None:
+    """Train the demo checkpoint and print its held-out figures."""
+    from finetune.demo.evaluate import table
+    from finetune.demo.pipeline import make_checkpoint
+    from finetune.demo.train import Recipe
+
+    recipe = Recipe.quick(seed) if quick else Recipe(seed=seed)
+    click.echo(table(make_checkpoint(out, recipe)))
+
+
+@demo.command("evaluate")
+@click.argument("path", type=click.Path(exists=True, path_type=Path), default=EXAONE_DEMO)
+@click.option("--samples", type=click.IntRange(min=1), default=200, show_default=True)
+def evaluate_checkpoint(path: Path, samples: int) -> None:
+    """Print a checkpoint's held-out figures: under the schema, free, and an untrained twin."""
+    from finetune.demo.evaluate import evaluate, table
+
+    click.echo(table(evaluate(path, samples)))
+
+
+@demo.command()
+@click.option("--out", type=click.Path(path_type=Path), default=EMBEDDER_DEMO, show_default=False)
+@click.option("--seed", type=int, default=0, show_default=True)
+def embedder(out: Path, seed: int) -> None:
+    """Train the demo embedder and print its held-out figures."""
+    from finetune.demo.embedder import EmbedderRecipe, make_embedder
+
+    click.echo(make_embedder(out, EmbedderRecipe(seed=seed)))
+
+
+@demo.command("all")
+@click.pass_context
+def everything(context: click.Context) -> None:
+    """Train both demo models into the folders that are shipped."""
+    context.invoke(train, out=EXAONE_DEMO, seed=0, quick=False)
+    context.invoke(embedder, out=EMBEDDER_DEMO, seed=0)
