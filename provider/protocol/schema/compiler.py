@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from provider.protocol.schema.constraint import COMPACT, Constraint, canonical, digest
+from provider.protocol.schema.constraint import Constraint, canonical, digest
+from provider.protocol.schema.document import Document
+from provider.protocol.schema.emit import Emitter
+from provider.protocol.schema.formula import node
+from provider.protocol.schema.keywords import read
+from provider.protocol.schema.limits import MAX_TEXT
 from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.regular.algebra import TooComplex
+from provider.protocol.schema.shape import NoComplement, TooManyAlternatives
+from provider.protocol.schema.values import Values
+
+Schema = Mapping[str, Any] | bool
 
 
-def compile(schema: Mapping[str, Any] | bool, *, strict: bool = False) -> Constraint:
-    """The constraint under which only valid instances of `schema` can be written."""
-    return _compile(canonical(schema))
+def compile(schema: Schema, *, strict: bool = False) -> Constraint:
+    """The constraint under which every valid instance of `schema` can be written, and no other."""
+    return _compile(_text(schema))
 
 
 def any_object() -> Constraint:
@@ -28,26 +39,51 @@ def regex(pattern: str) -> Constraint:
     return _checked(LLMatcher.grammar_from_regex(pattern), digest("regex", pattern))
 
 
-def lark(text: str, schemas: Mapping[str, Mapping[str, Any] | bool] | None = None) -> Constraint:
-    """A Lark grammar (llguidance's dialect); `schemas` become rules of the given names."""
-    rules = "".join(
-        f"\n{name}: %json {json.dumps(_guided(schema), ensure_ascii=False)}"
-        for name, schema in (schemas or {}).items()
-    )
-    return _checked(text + rules, digest("lark", text + rules))
+def lark(text: str, schemas: Mapping[str, Schema] | None = None) -> Constraint:
+    """A Lark grammar (llguidance's dialect) in which each of `schemas` is a rule of that name.
+
+    Names are lower case letters, digits and `_`, starting with a letter. The rule matches the JSON
+    text of an instance, so `start: TEXT | "<call>" call` with `schemas={"call": ...}` is free text
+    or a call.
+    """
+    for name in schemas or {}:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(f"{name!r} cannot name a grammar rule")
+    rules = [_rules(_text(schema), name, f"{name}_") for name, schema in (schemas or {}).items()]
+    grammar = "\n".join([text, *rules])
+    return _checked(grammar, digest("lark", grammar))
+
+
+def _text(schema: Any) -> str:
+    try:
+        text = canonical(schema)
+    except RecursionError:
+        raise SchemaRefused("", "", "it is nested too deeply.") from None
+    if len(text) > MAX_TEXT:
+        raise SchemaRefused(
+            "", "", f"its text has {len(text)} characters; at most {MAX_TEXT} are taken."
+        )
+    return text
 
 
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Constraint:
-    from llguidance import LLMatcher
-
-    grammar = LLMatcher.grammar_from_json_schema(_guided(json.loads(text)))
-    return _checked(grammar, digest("json", text))
+    return _checked(_rules(text, "start", ""), digest("json", text))
 
 
-def _guided(schema: Any) -> dict[str, Any]:
-    body = schema if isinstance(schema, Mapping) else ({} if schema else {"not": {}})
-    return {**body, "x-guidance": COMPACT}
+def _rules(text: str, name: str, prefix: str) -> str:
+    """The grammar of a schema, under the rule `name`; all other names start with `prefix`."""
+    document = Document(json.loads(text))
+    emitter = Emitter(Values(document, read), prefix)
+    try:
+        start = emitter.start(node(document.root_address()))
+    except (TooManyAlternatives, TooComplex, NoComplement) as why:
+        raise SchemaRefused("", "", f"its alternatives cannot be told apart: {why!r}") from why
+    except RecursionError:
+        raise SchemaRefused("", "", "it is nested too deeply.") from None
+    if not emitter.grammar.productive(start):
+        raise SchemaRefused("", "", "no value is valid under it.")
+    return emitter.grammar.text(start, name)
 
 
 def _checked(grammar: str, key: str) -> Constraint:

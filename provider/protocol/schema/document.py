@@ -1,0 +1,198 @@
+"""One schema document: where its subschemas are and what its references mean.
+
+Follows JSON Schema core: `$id` (draft 4: `id`) opens a base, `$anchor` names a place, a fragment is
+a JSON pointer or an anchor. References out of the document are refused: nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from provider.protocol.schema.refused import SchemaRefused
+
+_DRAFTS = {
+    "json-schema.org/draft-03/schema": 3,
+    "json-schema.org/draft-04/schema": 4,
+    "json-schema.org/schema": 4,
+    "json-schema.org/draft-06/schema": 6,
+    "json-schema.org/draft-07/schema": 7,
+    "json-schema.org/draft/2019-09/schema": 2019,
+    "json-schema.org/draft/2020-12/schema": 2020,
+}
+_LATEST = 2020
+_INSTANCES = frozenset({"enum", "const", "default", "examples", "example"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A subschema: what stands there, its JSON pointer, its base URI and its draft."""
+
+    schema: Any
+    pointer: str
+    base: str
+    draft: int
+
+    def at(self, *steps: str | int) -> str:
+        return self.pointer + "".join(f"/{_escape(str(s))}" for s in steps)
+
+
+class Document:
+    """The subschemas of one document by address, a small number given when first met."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self._places: list[Place] = []
+        self._addresses: dict[str, int] = {}
+        self._resources: dict[str, Place] = {}
+        self._anchors: dict[tuple[str, str], Place] = {}
+        self._dynamic: dict[str, list[Place]] = {}
+        self._root = _with_base(Place(root, "", "", _draft(root, _LATEST)))
+        self._index(self._root)
+
+    def place(self, address: int) -> Place:
+        return self._places[address]
+
+    def root_address(self) -> int:
+        return self._address(self._root)
+
+    def child(self, parent: Place, *steps: str | int) -> int:
+        """The address of a subschema inside `parent`."""
+        schema, place = parent.schema, parent
+        for step in steps:
+            schema = schema[step]
+            place = _enter(place, schema, step)
+        return self._address(place)
+
+    def resolve(self, origin: Place, reference: Any, keyword: str = "$ref") -> int:
+        """The address a reference points to."""
+        if not isinstance(reference, str):
+            raise SchemaRefused(keyword, origin.pointer, "it must be a string.")
+        if reference.startswith("#"):  # urljoin does not join fragments to urn: and the like
+            uri, fragment = origin.base, unquote(reference[1:])
+        else:
+            uri, fragment = urldefrag(urljoin(origin.base, reference))
+        resource = self._resources.get(uri)
+        if resource is None:
+            raise SchemaRefused(
+                keyword,
+                origin.pointer,
+                f"'{reference}' is outside of the schema, and nothing is fetched.",
+                mend="Copy the definition into '$defs' and refer to '#/$defs/NAME'.",
+            )
+        if fragment and not fragment.startswith("/"):
+            anchor = self._anchors.get((uri, fragment))
+            if anchor is None:
+                raise self._missing(keyword, origin, reference)
+            return self._address(anchor)
+        return self._address(self._walk(resource, fragment, origin, reference, keyword))
+
+    def dynamic(self, origin: Place, reference: Any, keyword: str) -> int:
+        """`$dynamicRef` and `$recursiveRef`, where only one place can be meant."""
+        address = self.resolve(origin, reference, keyword)
+        name = urldefrag(str(reference))[1] if keyword == "$dynamicRef" else ""
+        rivals = self._dynamic.get(name, [])
+        if len(rivals) > 1 or (rivals and self._address(rivals[0]) != address and name == ""):
+            raise SchemaRefused(
+                keyword,
+                origin.pointer,
+                "several places may be meant, depending on the path taken.",
+                mend="Use '$ref'.",
+            )
+        return address
+
+    def _walk(
+        self, place: Place, fragment: str, origin: Place, reference: str, keyword: str
+    ) -> Place:
+        for raw in fragment.split("/")[1:] if fragment else []:
+            step: str | int = unquote(raw).replace("~1", "/").replace("~0", "~")
+            schema = place.schema
+            if isinstance(schema, list) and str(step).isdigit() and int(step) < len(schema):
+                step = int(step)
+            elif not (isinstance(schema, dict) and step in schema):
+                raise self._missing(keyword, origin, reference)
+            place = _enter(place, schema[step], step)
+        return place
+
+    def _missing(self, keyword: str, origin: Place, reference: str) -> SchemaRefused:
+        return SchemaRefused(keyword, origin.pointer, f"nothing stands at '{reference}'.")
+
+    def _address(self, place: Place) -> int:
+        found = self._addresses.get(place.pointer)
+        if found is None:
+            found = self._addresses[place.pointer] = len(self._places)
+            self._places.append(place)
+        return found
+
+    def _index(self, root: Place) -> None:
+        self._resources[root.base] = self._resources[""] = root
+        for place in _walk_all(root):
+            schema = place.schema
+            if not isinstance(schema, dict):
+                continue
+            if place.base != "" and isinstance(schema.get(_id_keyword(place.draft)), str):
+                self._resources.setdefault(place.base, place)
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                name = schema.get(keyword)
+                if isinstance(name, str):
+                    self._anchors.setdefault((place.base, name), place)
+                    if keyword == "$dynamicAnchor":
+                        self._dynamic.setdefault(name, []).append(place)
+            if schema.get("$recursiveAnchor") is True:
+                self._dynamic.setdefault("", []).append(place)
+            own = schema.get(_id_keyword(place.draft))
+            if isinstance(own, str) and own.startswith("#") and place.draft <= 7:
+                self._anchors.setdefault((place.base, own[1:]), place)
+
+
+def _walk_all(root: Place) -> Iterator[Place]:
+    stack = [root]
+    while stack:
+        place = stack.pop()
+        yield place
+        if isinstance(place.schema, dict):
+            stack += [
+                _enter(place, value, step)
+                for step, value in place.schema.items()
+                if isinstance(value, (dict, list)) and step not in _INSTANCES
+            ]
+        elif isinstance(place.schema, list):
+            stack += [
+                _enter(place, value, step)
+                for step, value in enumerate(place.schema)
+                if isinstance(value, (dict, list))
+            ]
+
+
+def _enter(parent: Place, schema: Any, step: str | int) -> Place:
+    return _with_base(Place(schema, parent.at(step), parent.base, parent.draft))
+
+
+def _with_base(place: Place) -> Place:
+    if not isinstance(place.schema, dict):
+        return place
+    draft = _draft(place.schema, place.draft)
+    own = place.schema.get(_id_keyword(draft))
+    if not isinstance(own, str) or (draft <= 7 and ("$ref" in place.schema or own[:1] == "#")):
+        return (
+            place if draft == place.draft else Place(place.schema, place.pointer, place.base, draft)
+        )
+    base = urldefrag(urljoin(place.base, own))[0]
+    return Place(place.schema, place.pointer, base, draft)
+
+
+def _id_keyword(draft: int) -> str:
+    return "id" if draft <= 4 else "$id"
+
+
+def _draft(schema: Any, inherited: int) -> int:
+    if not isinstance(schema, dict) or not isinstance(schema.get("$schema"), str):
+        return inherited
+    uri = schema["$schema"].rstrip("#").partition("://")[2]
+    return _DRAFTS.get(uri, inherited)
+
+
+def _escape(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,116 @@
+"""Formulas to grammar rules: one rule per formula, made once, however often it is met."""
+
+from __future__ import annotations
+
+import json
+
+from provider.protocol.schema.constraint import COMPACT
+from provider.protocol.schema.formula import IS, NODE, OR, TRUE, Formula, is_
+from provider.protocol.schema.grammar import Grammar, Symbol, choice
+from provider.protocol.schema.limits import MAX_RULES
+from provider.protocol.schema.numbers import NotRegular, Numbers
+from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.regular import algebra, decide, terminal
+from provider.protocol.schema.regular.algebra import Re
+from provider.protocol.schema.shape import ANYTHING, Shape, TooManyAlternatives
+from provider.protocol.schema.values import Values
+
+OPEN_BRACE, CLOSE_BRACE = Symbol("text", text='"{"'), Symbol("text", text='"}"')
+OPEN_BRACKET, CLOSE_BRACKET = Symbol("text", text='"["'), Symbol("text", text='"]"')
+COMMA, COLON = Symbol("text", text='","'), Symbol("text", text='":"')
+_NULL = Symbol("text", text='"null"')
+_BOOLEANS = {True: Symbol("text", text='"true"'), False: Symbol("text", text='"false"')}
+
+
+class Emitter:
+    """Grows a grammar from formulas over one document."""
+
+    def __init__(self, values: Values, prefix: str = "") -> None:
+        self.values = values
+        self.grammar = Grammar(prefix)
+        self._rules: dict[Formula, Symbol] = {}
+        self._pending: list[tuple[Symbol, Formula]] = []
+
+    def start(self, formula: Formula) -> Symbol:
+        """The rule of `formula`; all that it needs is defined when this returns."""
+        rule = self.rule(formula)
+        while self._pending:
+            waiting, what = self._pending.pop()
+            self.grammar.define(waiting, self._body(what))
+            if len(self.grammar.rules) > MAX_RULES:
+                raise TooManyAlternatives
+        return rule
+
+    def rule(self, formula: Formula) -> Symbol:
+        formula = self._resolved(formula)
+        found = self._rules.get(formula)
+        if found is None:
+            found = self._rules[formula] = self.grammar.reserve()
+            self._pending.append((found, formula))
+        return found
+
+    def _resolved(self, formula: Formula) -> Formula:
+        """Follow plain references, so that equal things share a rule."""
+        for _ in range(100):
+            if formula.kind != NODE:
+                break
+            meaning = self.values.meaning(formula.args[0])
+            if meaning.kind not in (NODE, IS) and meaning != TRUE:
+                break
+            formula = meaning
+        return is_(ANYTHING) if formula == TRUE else formula
+
+    def _body(self, formula: Formula) -> Symbol:
+        meaning = formula
+        if formula.kind == NODE:
+            meaning = self.values.meaning(formula.args[0])
+        if meaning.kind == OR:
+            self.values.shape(formula)  # refuses references without end
+            return choice([self.rule(option) for option in meaning.args])
+        return self._shape(self.values.shape(formula))
+
+    def _shape(self, shape: Shape) -> Symbol:
+        from provider.protocol.schema.emit_arrays import array
+        from provider.protocol.schema.emit_objects import object_
+
+        options: list[Symbol] = [_NULL] if shape.null else []
+        options += [_BOOLEANS[b] for b in sorted(shape.booleans, reverse=True)]
+        options += self._numbers(shape.numbers)
+        if shape.strings != algebra.EMPTY and not decide.is_empty(shape.strings):
+            options.append(self.string(shape.strings))
+        options += [array(self, a) for a in shape.arrays]
+        options += [object_(self, s) for o in shape.objects for s in o.settled()]
+        return choice(options)
+
+    def string(self, texts: Re) -> Symbol:
+        """The terminal of the JSON texts of these strings."""
+        return self.grammar.terminal(terminal.json_string(texts))
+
+    def name(self, text: str) -> Symbol:
+        """The literal of a property name."""
+        return Symbol("text", text=terminal.literal(json.dumps(text, ensure_ascii=False)))
+
+    def _numbers(self, parts: tuple[Numbers, ...]) -> list[Symbol]:
+        regular, options = [], []
+        for part in parts:
+            try:
+                regular.append(part.texts())
+            except NotRegular:
+                schema = {**_counted(part), "x-guidance": COMPACT}
+                options.append(self.grammar.embedded(f"%json {json.dumps(schema)}"))
+        texts = algebra.alt(*regular)
+        if texts != algebra.EMPTY and not decide.is_empty(texts):
+            options.append(self.grammar.terminal(terminal.plain(texts)))
+        return options
+
+
+def _counted(part: Numbers) -> dict[str, object]:
+    try:
+        return part.as_schema()
+    except NotRegular:
+        raise SchemaRefused(
+            "multipleOf",
+            "",
+            "multiples of this step, within these bounds, cannot be enforced by a grammar.",
+            mend="Use a step that divides a power of ten, or one of at most 1000.",
+        ) from None

@@ -1,0 +1,150 @@
+"""Objects to grammar: named members in their order, then the others in any order.
+
+A grammar cannot tell whether two names that it did not list are equal. So a repeated name may be
+written among the open members; the last one counts, and each is valid by itself. Where the number
+of *different* open names matters, the schema is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provider.protocol.schema.emit import (
+    CLOSE_BRACE,
+    COLON,
+    COMMA,
+    OPEN_BRACE,
+    Emitter,
+)
+from provider.protocol.schema.formula import FALSE, Formula, every
+from provider.protocol.schema.grammar import (
+    EMPTY_TEXT,
+    NOTHING,
+    Symbol,
+    choice,
+    optional,
+    repeated,
+    sequence,
+)
+from provider.protocol.schema.objects import Member, Objects
+from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.regular import algebra, decide
+from provider.protocol.schema.shape import TooManyAlternatives
+
+_STATES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    member: Symbol
+    required: bool
+
+
+def object_(emitter: Emitter, objects: Objects) -> Symbol:
+    return sequence([OPEN_BRACE, _Members(emitter, objects).after(0, 0), CLOSE_BRACE])
+
+
+class _Members:
+    """The members of an object from field `at` on, after `count` members (no more than `most`)."""
+
+    def __init__(self, emitter: Emitter, objects: Objects) -> None:
+        self.emitter = emitter
+        self.low, self.high = objects.low, objects.high
+        named = dict(objects.named)
+        for name in objects.required:
+            named.setdefault(name, objects.value(name))
+        self.taken = algebra.literals(named)
+        self.fields = [
+            _Field(self._member(emitter.name(name), value), name in objects.required)
+            for name, value in named.items()
+            if value != FALSE
+        ]
+        self.open = self._open(objects)
+        self.hits = [self._hit(objects, m) for m in objects.members]
+        _check_hits(objects.members)
+        self.most = max(self.low, 1) if self.high is None else self.high
+        if self.most * len(self.fields) > _STATES:
+            raise TooManyAlternatives
+        self._rules: dict[tuple[int, int], Symbol] = {}
+
+    def _member(self, name: Symbol, value: Formula) -> Symbol:
+        return sequence([name, COLON, self.emitter.rule(value)])
+
+    def _open(self, objects: Objects) -> Symbol:
+        options = []
+        for names, value in objects.rest:
+            free = self._free(names)
+            if value != FALSE and not decide.is_empty(free):
+                options.append(self._member(self.emitter.string(free), value))
+        return choice(options)
+
+    def _free(self, names: algebra.Re) -> algebra.Re:
+        if self.taken == algebra.EMPTY:
+            return names
+        return algebra.both(names, algebra.negate(self.taken))
+
+    def _hit(self, objects: Objects, member: Member) -> Symbol:
+        options = []
+        for names, value in objects.rest:
+            free = algebra.both(self._free(names), member.names)
+            if value != FALSE and not decide.is_empty(free):
+                inner = every(value, member.value)
+                options.append(self._member(self.emitter.string(free), inner))
+        return choice(options)
+
+    def after(self, at: int, count: int) -> Symbol:
+        """Fields from `at` on; a rule of its own where a second way leads to it."""
+        parts: list[Symbol] = []
+        while at < len(self.fields):
+            field = self.fields[at]
+            step = min(count + 1, self.most)
+            full = self.high is not None and count >= self.high
+            if full and field.required:
+                return NOTHING
+            if not full and (field.required or step == count):
+                member = sequence([COMMA, field.member]) if count else field.member
+                parts.append(member if field.required else optional(member))
+                count = step
+            elif not full:
+                member = sequence([COMMA, field.member]) if count else field.member
+                taken = sequence([member, self._rule(at + 1, step)])
+                return sequence([*parts, choice([taken, self._rule(at + 1, count)])])
+            at += 1
+        return sequence([*parts, self._tail(count)])
+
+    def _rule(self, at: int, count: int) -> Symbol:
+        found = self._rules.get((at, count))
+        if found is None:
+            found = self._rules[at, count] = self.emitter.grammar.reserve()
+            self.emitter.grammar.define(found, self.after(at, count))
+        return found
+
+    def _tail(self, count: int) -> Symbol:
+        """Open members, then those that must be there: last, because the last of a name counts."""
+        missing = max(self.low - count - len(self.hits), 0)
+        left = None if self.high is None else self.high - count - len(self.hits)
+        if (left is not None and left < 0) or (missing and self.open is NOTHING):
+            return NOTHING
+        if missing > 1 or (missing and self.hits):
+            raise SchemaRefused(
+                "minProperties",
+                "",
+                "a grammar cannot count different names that the schema does not list.",
+                mend="List them in 'properties', or use an array.",
+            )
+        hits = [sequence([COMMA, hit]) for hit in self.hits]
+        if count:
+            more = repeated(sequence([COMMA, self.open]), missing, left)
+            return sequence([EMPTY_TEXT if self.open is NOTHING else more, *hits])
+        without = sequence([*self.hits[:1], *hits[1:]])
+        if self.open is NOTHING or left == 0:
+            return without
+        rest = repeated(sequence([COMMA, self.open]), 0, None if left is None else left - 1)
+        some = sequence([self.open, rest, *hits])
+        return some if missing else choice([some, without])
+
+
+def _check_hits(members: tuple[Member, ...]) -> None:
+    for at, member in enumerate(members):
+        if any(not decide.disjoint(member.names, other.names) for other in members[:at]):
+            raise TooManyAlternatives

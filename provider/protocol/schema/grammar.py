@@ -1,0 +1,193 @@
+"""Context-free grammars and their text in llguidance's Lark dialect.
+
+Rules that can never end (a value that requires itself, an empty set) and what depends on them are
+taken out before the text is written: a grammar in use has no dead ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+EMPTY_TEXT: Symbol
+NOTHING: Symbol
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbol:
+    """A piece of a rule. `kind`: "text" (a terminal or literal), "rule", "seq", "alt", "rep"."""
+
+    kind: str
+    text: str = ""
+    rule: int = -1
+    parts: tuple[Symbol, ...] = ()
+    low: int = 0
+    high: int | None = None
+    when: str = ""
+
+
+EMPTY_TEXT = Symbol("seq")
+NOTHING = Symbol("alt")
+
+
+def sequence(parts: Iterable[Symbol]) -> Symbol:
+    flat: list[Symbol] = []
+    for part in parts:
+        if part is NOTHING:
+            return NOTHING
+        flat += part.parts if part.kind == "seq" and not part.when else (part,)
+    return flat[0] if len(flat) == 1 else Symbol("seq", parts=tuple(flat))
+
+
+def choice(parts: Iterable[Symbol]) -> Symbol:
+    flat: list[Symbol] = []
+    for part in parts:
+        flat += part.parts if part.kind == "alt" else (part,)
+    return flat[0] if len(flat) == 1 else (Symbol("alt", parts=tuple(flat)) if flat else NOTHING)
+
+
+def repeated(part: Symbol, low: int, high: int | None) -> Symbol:
+    if high == 0 or part is NOTHING:
+        return EMPTY_TEXT if low == 0 else NOTHING
+    return part if (low, high) == (1, 1) else Symbol("rep", parts=(part,), low=low, high=high)
+
+
+def optional(part: Symbol) -> Symbol:
+    return repeated(part, 0, 1)
+
+
+@dataclass
+class Grammar:
+    """Rules by number, and terminals by the expression that defines them.
+
+    Every name starts with `prefix` (lower case), so that several grammars fit into one text.
+    """
+
+    prefix: str = ""
+    rules: list[Symbol | None] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    terminals: dict[str, str] = field(default_factory=dict)
+    directives: dict[str, str] = field(default_factory=dict)
+
+    def reserve(self, parameter: str = "") -> Symbol:
+        """A rule to be defined later."""
+        self.rules.append(None)
+        self.names.append(f"{self.prefix}r{len(self.names)}{'::_' if parameter else ''}")
+        return Symbol("rule", rule=len(self.rules) - 1)
+
+    def define(self, rule: Symbol, body: Symbol) -> None:
+        self.rules[rule.rule] = body
+
+    def terminal(self, expression: str) -> Symbol:
+        name = self.terminals.setdefault(expression, f"{self.prefix.upper()}T{len(self.terminals)}")
+        return Symbol("text", text=name)
+
+    def embedded(self, directive: str) -> Symbol:
+        """A rule whose body llguidance itself provides (`%json {...}`)."""
+        name = self.directives.setdefault(directive, f"{self.prefix}j{len(self.directives)}")
+        return Symbol("text", text=name)
+
+    def productive(self, start: Symbol) -> bool:
+        """Take out what cannot end; False when nothing is left of `start`."""
+        alive: set[int] = set()
+        changed = True
+        while changed:
+            changed = False
+            for number, body in enumerate(self.rules):
+                if number not in alive and body is not None and _ends(body, alive):
+                    alive.add(number)
+                    changed = True
+        self.rules = [
+            _pruned(body, alive) if body is not None and number in alive else None
+            for number, body in enumerate(self.rules)
+        ]
+        return start.rule in alive
+
+    def text(self, start: Symbol, name: str) -> str:
+        """The Lark text of what `start` reaches, under the rule `name`."""
+        reached = self._reach(start)
+        lines = [f"{name}: {self._write(start)}"]
+        used: set[str] = set()
+        for number in reached:
+            body = self.rules[number]
+            assert body is not None
+            _collect(body, used)
+            lines.append(f"{self.names[number]}: {self._write(body)}")
+        lines += [f"{n}: {d}" for d, n in self.directives.items() if n in used]
+        lines += [f"{n}: {e}" for e, n in self.terminals.items() if n in used]
+        return "\n".join(lines)
+
+    def _reach(self, start: Symbol) -> list[int]:
+        seen = {start.rule: None}
+        queue = [start.rule]
+        for number in queue:
+            body = self.rules[number]
+            for rule in _rules(body) if body is not None else ():
+                if rule not in seen:
+                    seen[rule] = None
+                    queue.append(rule)
+        return queue
+
+    def _write(self, s: Symbol, inner: bool = False) -> str:
+        if s.kind == "text":
+            return s.text
+        if s.kind == "rule":
+            name = self.names[s.rule]
+            return name[:-1] + s.text if name.endswith("::_") else name
+        if s.kind == "rep":
+            return f"{self._group(s.parts[0])}{_count(s.low, s.high)}"
+        if s.kind == "seq":
+            written = " ".join(self._write(p, True) for p in s.parts) or '""'
+            return f"{written} %if {s.when}" if s.when else written
+        written = " | ".join(self._write(p) for p in s.parts)
+        return f"({written})" if inner else written
+
+    def _group(self, s: Symbol) -> str:
+        written = self._write(s)
+        return written if s.kind in ("text", "rule") else f"({written})"
+
+
+def _count(low: int, high: int | None) -> str:
+    known = {(0, 1): "?", (0, None): "*", (1, None): "+"}
+    return known.get((low, high)) or f"{{{low},{'' if high is None else high}}}"
+
+
+def _rules(s: Symbol) -> Iterable[int]:
+    stack: list[Symbol] = [s]
+    while stack:
+        at = stack.pop()
+        if at.kind == "rule":
+            yield at.rule
+        stack += at.parts
+
+
+def _collect(s: Symbol, used: set[str]) -> None:
+    stack: Sequence[Symbol] = [s]
+    while stack:
+        used.update(at.text for at in stack if at.kind == "text")
+        stack = [p for at in stack for p in at.parts]
+
+
+def _ends(s: Symbol, alive: set[int]) -> bool:
+    if s.kind == "text":
+        return True
+    if s.kind == "rule":
+        return s.rule in alive
+    if s.kind == "rep":
+        return s.low == 0 or _ends(s.parts[0], alive)
+    if s.kind == "seq":
+        return all(_ends(p, alive) for p in s.parts)
+    return any(_ends(p, alive) for p in s.parts)
+
+
+def _pruned(s: Symbol, alive: set[int]) -> Symbol:
+    """The same without alternatives and repetitions that cannot end; `s` itself can."""
+    if s.kind in ("text", "rule"):
+        return s
+    if s.kind == "rep":
+        if not _ends(s.parts[0], alive):
+            return EMPTY_TEXT
+        return Symbol("rep", parts=(_pruned(s.parts[0], alive),), low=s.low, high=s.high)
+    if s.kind == "seq":
+        return Symbol("seq", parts=tuple(_pruned(p, alive) for p in s.parts), when=s.when)
+    return choice([_pruned(p, alive) for p in s.parts if _ends(p, alive)])

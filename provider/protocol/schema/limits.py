@@ -1,0 +1,16 @@
+"""How large a schema may be. Each limit is far above real use and well below harm."""
+
+MAX_TEXT = 1_000_000
+"""Characters of the schema's JSON text."""
+MAX_DEPTH = 200
+"""Nested objects and arrays in the schema's JSON text."""
+MAX_ENUM = 20_000
+"""Values of all enums together."""
+MAX_PATTERN = 4_000
+"""Characters of one pattern."""
+MAX_REQUIRED_LENGTH = 20_000
+"""minLength: characters that an answer must have in one string."""
+MAX_REQUIRED_ITEMS = 10_000
+"""minItems and minProperties: members that an answer must have."""
+MAX_RULES = 60_000
+"""Symbols of the grammar."""

@@ -1,0 +1,142 @@
+"""Sets of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from provider.protocol.schema.arrays import least
+from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, negate
+from provider.protocol.schema.regular import algebra, decide
+from provider.protocol.schema.regular.algebra import Re
+
+Rest = tuple[tuple[Re, Formula], ...]
+"""Disjoint sets of names that cover every name, each with what its members' values must be."""
+
+OPEN: Rest = ((algebra.ALL, TRUE),)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """At least one member has its name in `names` and its value in `value`."""
+
+    names: Re
+    value: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Objects whose named members are in `named` (in this order), all others in `rest`; all of
+    `required` are there; from `low` to `high` members; every one of `members` is there."""
+
+    named: tuple[tuple[str, Formula], ...] = ()
+    rest: Rest = OPEN
+    required: tuple[str, ...] = ()
+    low: int = 0
+    high: int | None = None
+    members: tuple[Member, ...] = ()
+    _table: dict[str, Formula] = field(default_factory=dict, compare=False, repr=False)
+
+    def value(self, name: str) -> Formula:
+        """What the member of this name must be."""
+        if not self._table and self.named:
+            self._table.update(self.named)
+        found = self._table.get(name)
+        if found is not None:
+            return found
+        return next((v for names, v in self.rest if algebra.matches(names, name)), TRUE)
+
+    def intersect(self, other: Objects) -> Objects | None:
+        names = dict.fromkeys([n for n, _ in self.named] + [n for n, _ in other.named])
+        return Objects(
+            tuple((n, every(self.value(n), other.value(n))) for n in names),
+            _both(self.rest, other.rest),
+            tuple(dict.fromkeys(self.required + other.required)),
+            max(self.low, other.low),
+            least(self.high, other.high),
+            tuple(dict.fromkeys(self.members + other.members)),
+        ).normal()
+
+    def normal(self) -> Objects | None:
+        if self.high is not None and max(self.low, len(self.required)) > self.high:
+            return None
+        if any(self.value(name) == FALSE for name in self.required):
+            return None
+        return self
+
+    def complement(self) -> list[Objects]:
+        out = [Objects(named=((name, FALSE),)) for name in self.required]
+        for name, value in self.named:
+            if value != TRUE:
+                out.append(Objects(named=((name, negate(value)),), required=(name,)))
+        taken = algebra.literals(name for name, _ in self.named)
+        for names, value in self.rest:
+            if value != TRUE:
+                free = algebra.both(names, algebra.negate(taken))
+                out.append(Objects(members=(Member(free, negate(value)),)))
+        if self.low > 0:
+            out.append(Objects(high=self.low - 1))
+        if self.high is not None:
+            out.append(Objects(low=self.high + 1))
+        for member in self.members:
+            strangers = algebra.negate(member.names)
+            rest = ((member.names, negate(member.value)), (strangers, TRUE))
+            out.append(Objects(rest=tuple(p for p in rest if not decide.is_empty(p[0]))))
+        return [o for o in (o.normal() for o in out) if o is not None]
+
+    def settled(self) -> list[Objects]:
+        """The same set, as objects whose `members` concern no named member."""
+        for at, member in enumerate(self.members):
+            known = [name for name, _ in self.named if algebra.matches(member.names, name)]
+            if known:
+                taken = algebra.negate(algebra.literals(known))
+                others = self.members[:at] + self.members[at + 1 :]
+                stray = replace(member, names=algebra.both(member.names, taken))
+                options = [replace(self, members=(*others, stray), _table={})]
+                options += [self._with(name, member.value, others) for name in known]
+                return [s for o in options if (n := o.normal()) for s in n.settled()]
+        if any(decide.is_empty(m.names) for m in self.members):
+            return []
+        return [self]
+
+    def _with(self, name: str, value: Formula, members: tuple[Member, ...]) -> Objects:
+        named = tuple((n, every(v, value) if n == name else v) for n, v in self.named)
+        required = tuple(dict.fromkeys((*self.required, name)))
+        return replace(self, named=named, required=required, members=members, _table={})
+
+
+def _both(a: Rest, b: Rest) -> Rest:
+    if a == OPEN:
+        return b
+    if b == OPEN or a == b:
+        return a
+    out: dict[Formula, Re] = {}
+    for names_a, value_a in a:
+        for names_b, value_b in b:
+            names = algebra.both(names_a, names_b)
+            single = len(a) == 1 or len(b) == 1
+            if names != algebra.EMPTY and (single or not decide.is_empty(names)):
+                value = every(value_a, value_b)
+                out[value] = algebra.alt(out[value], names) if value in out else names
+    return tuple((names, value) for value, names in out.items())
+
+
+def partition(patterns: list[tuple[Re, Formula]], additional: Formula) -> Rest:
+    """`patternProperties` and `additionalProperties` as disjoint sets of names: a name must meet
+    every pattern that it matches, and `additional` when it matches none."""
+    parts: list[tuple[Re, list[Formula]]] = [(algebra.ALL, [])]
+    for pattern, value in patterns:
+        split = []
+        for names, values in parts:
+            inside = algebra.both(names, pattern)
+            outside = algebra.both(names, algebra.negate(pattern))
+            if not decide.is_empty(inside):
+                split.append((inside, [*values, value]))
+            if not decide.is_empty(outside):
+                split.append((outside, values))
+        parts = split
+        if len(parts) > 64:
+            raise algebra.TooComplex
+    return tuple((names, every(*values) if values else additional) for names, values in parts)
+
+
+ALL = (Objects(),)

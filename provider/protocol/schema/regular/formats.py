@@ -1,0 +1,106 @@
+"""String formats as regular languages.
+
+`language(name)` is None for a format that JSON Schema does not define (`int32`, `password`,
+`color`, ...): those are annotations. The defined ones are enforced, after their RFCs:
+
+- `date`, `date-time`, `time`: RFC 3339 with real calendars (29 February in leap years only); the
+  leap second is written as 23:59:60Z only.
+- `email`: RFC 5321 mailbox without quoted local parts. `hostname`: RFC 1123.
+- `uuid`, `ipv4`, `ipv6`, `uri`, `uri-reference`, `json-pointer`, `relative-json-pointer`,
+  `duration`, `uri-template` (level 1 to 4 syntax): their own RFCs.
+- `regex`, `iri`, `iri-reference`, `idn-email`, `idn-hostname`: not regular, or defined by tables
+  that change; refused.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from provider.protocol.schema.regular import algebra
+from provider.protocol.schema.regular.algebra import Re
+from provider.protocol.schema.regular.ecma import search
+
+UNENFORCEABLE = frozenset({"regex", "iri", "iri-reference", "idn-email", "idn-hostname"})
+
+_LEAP = r"(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_DATE = (
+    r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    rf"|{_LEAP}-02-29)"
+)
+_ZONE = r"(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_TIME = (
+    rf"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?{_ZONE}"
+    r"|23:59:60(?:\.[0-9]+)?[zZ])"
+)
+_DURATION = (
+    r"P(?:(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
+    r"(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?"
+    r"|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S)|[0-9]+W)"
+)
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
+_H16 = r"[0-9a-fA-F]{1,4}"
+_LS32 = rf"(?:{_H16}:{_H16}|{_IPV4})"
+_IPV6 = (
+    rf"(?:(?:{_H16}:){{6}}{_LS32}"
+    rf"|::(?:{_H16}:){{5}}{_LS32}"
+    rf"|(?:{_H16})?::(?:{_H16}:){{4}}{_LS32}"
+    rf"|(?:(?:{_H16}:){{0,1}}{_H16})?::(?:{_H16}:){{3}}{_LS32}"
+    rf"|(?:(?:{_H16}:){{0,2}}{_H16})?::(?:{_H16}:){{2}}{_LS32}"
+    rf"|(?:(?:{_H16}:){{0,3}}{_H16})?::{_H16}:{_LS32}"
+    rf"|(?:(?:{_H16}:){{0,4}}{_H16})?::{_LS32}"
+    rf"|(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}"
+    rf"|(?:(?:{_H16}:){{0,6}}{_H16})?::)"
+)
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+_ATEXT = r"[a-zA-Z0-9!#$%&'*+\-/=?^_`{|}~]+"
+_EMAIL = rf"{_ATEXT}(?:\.{_ATEXT})*@(?:{_HOST}|\[{_IPV4}\])"
+_UNRESERVED = r"a-zA-Z0-9\-._~!$&'()*+,;="
+_PCT = r"%[0-9a-fA-F]{2}"
+_PCHAR = rf"(?:[{_UNRESERVED}:@]|{_PCT})"
+_AUTHORITY = (
+    rf"(?:(?:[{_UNRESERVED}:]|{_PCT})*@)?"
+    rf"(?:\[(?:{_IPV6}|v[0-9a-fA-F]+\.[{_UNRESERVED}:]+)\]|(?:[{_UNRESERVED}]|{_PCT})*)(?::[0-9]*)?"
+)
+_TAIL = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
+_HIER = (
+    rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?|{_PCHAR}+(?:/{_PCHAR}*)*|)"
+)
+_NOSCHEME = rf"(?:[{_UNRESERVED}@]|{_PCT})+(?:/{_PCHAR}*)*"
+_RELATIVE = rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?|{_NOSCHEME}|)"
+_URI = rf"[a-zA-Z][a-zA-Z0-9+.\-]*:{_HIER}{_TAIL}"
+_POINTER = r"(?:/(?:[^~/]|~[01])*)*"
+_VARNAME = r"(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2})(?:\.?(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2}))*"
+_VARSPEC = rf"{_VARNAME}(?::[1-9][0-9]{{0,3}}|\*)?"
+_LITERAL = r"[^\u0000-\u0020\"'%<>\\^`{|}\u007f]"
+
+_FORMATS = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": rf"{_DATE}[tT]{_TIME}",
+    "duration": _DURATION,
+    "email": _EMAIL,
+    "hostname": _HOST,
+    "ipv4": _IPV4,
+    "ipv6": _IPV6,
+    "uuid": r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
+    "uri": _URI,
+    "uri-reference": rf"(?:{_URI}|{_RELATIVE}{_TAIL})",
+    "json-pointer": rf"(?:{_POINTER})",
+    "relative-json-pointer": rf"(?:0|[1-9][0-9]*)(?:#|{_POINTER})",
+    "uri-template": rf"(?:{_LITERAL}|{_PCT}|\{{[+#./;?&]?{_VARSPEC}(?:,{_VARSPEC})*\}})*",
+}
+
+
+@lru_cache(maxsize=64)
+def language(name: str) -> Re | None:
+    """The strings of a format; None for one that only annotates."""
+    pattern = _FORMATS.get(name)
+    if pattern is None:
+        return None
+    found = search(f"^(?:{pattern})$")
+    if name == "hostname":
+        return algebra.both(found, algebra.repeat(algebra.ANY, 1, 253))
+    return found

@@ -1,0 +1,156 @@
+"""Sets of JSON values: what a formula means, one level at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+
+from provider.protocol.schema import arrays
+from provider.protocol.schema.arrays import Arrays
+from provider.protocol.schema.document import Document
+from provider.protocol.schema.formula import (
+    AND,
+    FALSE,
+    IS,
+    NODE,
+    NOT,
+    Formula,
+    every,
+    negate,
+    some,
+)
+from provider.protocol.schema.objects import Objects
+from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.regular import decide
+from provider.protocol.schema.regular.algebra import TooComplex
+from provider.protocol.schema.shape import (
+    ANYTHING,
+    NoComplement,
+    Shape,
+    TooManyAlternatives,
+)
+
+_DEPTH = 4
+_STEPS = 200_000
+
+
+class Values:
+    """The meaning of formulas over one document.
+
+    `read` gives the formula of a subschema (`keywords.read`). Shapes are computed once each;
+    every one counts against a budget, so that no schema takes for ever.
+    """
+
+    def __init__(self, document: Document, read: Callable[[Values, int], Formula]) -> None:
+        self.document = document
+        self._read = read
+        self._meanings: dict[int, Formula] = {}
+        self._shapes: dict[Formula, Shape] = {}
+        self._under_way: set[Formula] = set()
+        self._disjoint: dict[tuple[Formula, Formula, int], bool] = {}
+        self._left = _STEPS
+
+    def meaning(self, address: int) -> Formula:
+        found = self._meanings.get(address)
+        if found is None:
+            found = self._meanings[address] = self._read(self, address)
+        return found
+
+    def shape(self, formula: Formula) -> Shape:
+        found = self._shapes.get(formula)
+        if found is None:
+            if formula in self._under_way:
+                raise self._endless(formula)
+            self._under_way.add(formula)
+            try:
+                found = self._shapes[formula] = self._compute(formula)
+            finally:
+                self._under_way.discard(formula)
+        return found
+
+    def _compute(self, formula: Formula) -> Shape:
+        self.spend(1)
+        if formula.kind == IS:
+            shape: Shape = formula.args[0]
+            return shape
+        if formula.kind == NODE:
+            return self.shape(self.meaning(formula.args[0]))
+        if formula.kind == NOT:
+            return self.shape(formula.args[0]).complement()
+        if formula.kind == AND:
+            found = ANYTHING
+            for operand in formula.args:
+                found = found.intersect(self.shape(operand))
+            return found
+        found = Shape()
+        for operand in formula.args:
+            found = found.union(self.shape(operand))
+        return found
+
+    def spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooManyAlternatives
+
+    def _endless(self, formula: Formula) -> SchemaRefused:
+        pointer = ""
+        if formula.kind == NODE:
+            pointer = self.document.place(formula.args[0]).pointer
+        return SchemaRefused(
+            "$ref",
+            pointer,
+            "the reference leads back to itself without a step into a property or an item.",
+            mend="Remove the cycle.",
+        )
+
+    def exactly_one(self, options: list[Formula]) -> Formula:
+        """`oneOf`: options that may meet are kept apart by taking the others away."""
+        parts = []
+        for at, option in enumerate(options):
+            others = [
+                negate(other)
+                for to, other in enumerate(options)
+                if to != at and not self.disjoint(option, other)
+            ]
+            parts.append(every(option, *others))
+        return some(*parts)
+
+    def disjoint(self, a: Formula, b: Formula, depth: int = _DEPTH) -> bool:
+        """Whether no value is in both; False may also mean that it is not plain to see."""
+        if FALSE in (a, b):
+            return True
+        if a == b or depth == 0:
+            return False
+        key = (a, b, depth)
+        if key not in self._disjoint:
+            self._disjoint[key] = False
+            try:
+                self._disjoint[key] = self._apart(self.shape(a), self.shape(b), depth - 1)
+            except (TooComplex, TooManyAlternatives, NoComplement):
+                self._disjoint[key] = False
+        return self._disjoint[key]
+
+    def _apart(self, a: Shape, b: Shape, depth: int) -> bool:
+        self.spend(1 + len(a.objects) * len(b.objects))
+        if (a.null and b.null) or a.booleans & b.booleans:
+            return False
+        if any(x.intersect(y) is not None for x in a.numbers for y in b.numbers):
+            return False
+        if any(not self._arrays_apart(x, y, depth) for x in a.arrays for y in b.arrays):
+            return False
+        if any(not self._objects_apart(x, y, depth) for x in a.objects for y in b.objects):
+            return False
+        return decide.disjoint(a.strings, b.strings)
+
+    def _arrays_apart(self, a: Arrays, b: Arrays, depth: int) -> bool:
+        low, high = max(a.low, b.low), arrays.least(a.high, b.high)
+        if high is not None and low > high:
+            return True
+        return any(self.disjoint(a.item(i), b.item(i), depth) for i in range(min(low, 8)))
+
+    def _objects_apart(self, a: Objects, b: Objects, depth: int) -> bool:
+        names = dict.fromkeys((*a.required, *b.required))
+        high = arrays.least(a.high, b.high)
+        if high is not None and max(len(names), a.low, b.low) > high:
+            return True
+        return any(self.disjoint(a.value(n), b.value(n), depth) for n in islice(names, 64))
