@@ -39,6 +39,8 @@ demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder aga
 
 docs: $(VENV)/.dev  ## write the generated pages again
 	$(BIN)/python -m provider.configuration
+	$(BIN)/python -m provider.protocol.compatibility > docs/compatibility.md
+	$(BIN)/python docs/files.py
 
 $(VENV)/bin/python:
 	@echo "Creating $(VENV) with $(PYTHON) ..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,13 @@ def test_the_environment_has_one_reader() -> None:
     passes_on = {"provider/vectors/shared.py", "server/run_under.py"}  # hand it to a child process
     tells_litellm = {"provider/litellm.py"}  # writes one variable, reads none
     assert set(readers) <= {"provider/settings.py", *passes_on, *tells_litellm}
+
+
+def test_the_architecture_page_lists_each_file() -> None:
+    spec = importlib.util.spec_from_file_location("files", ROOT / "docs" / "files.py")
+    assert spec is not None
+    assert spec.loader is not None
+    files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(files)
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert page.endswith(files.listing()), "run `make docs`"
