@@ -43,7 +43,7 @@ class Cl100k:
             reason = f"{error.args[0]} is not a token id of cl100k_base."
         except UnicodeDecodeError:
             reason = "the token ids of cl100k_base do not make up whole characters."
-        raise InvalidRequest(f"Invalid '{path}': {reason} {WAY_OUT}", param=path)
+        raise InvalidRequest(f"Invalid '{path}': {reason} {WAY_OUT}", param="input")
 
 
 def find(cache_dir: Path | None = None) -> Cl100k | None:
@@ -62,7 +62,7 @@ def refusal(path: str) -> InvalidRequest:
     return InvalidRequest(
         f"Invalid '{path}': token ids belong to OpenAI's encoding, which is not at hand here. "
         f"{WAY_OUT}",
-        param=path,
+        param="input",
         code="unsupported_value",
     )
 

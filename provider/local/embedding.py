@@ -1,62 +1,60 @@
-"""The embedding model of this process, under the name it is served as."""
+"""The embedding model of this process: its queue, and the name it is served as."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from provider.local.cl100k import Cl100k
+from provider.protocol.embeddings import MAX_TOKENS, check_total
 
-
-class Vectors(Protocol):
-    """What an embedder returns: `vectors` float32 [n, d], `token_counts` n integers."""
-
-    @property
-    def vectors(self) -> Any: ...
-    @property
-    def token_counts(self) -> Sequence[int]: ...
-
-
-class Embedder(Protocol):
-    """What is needed of `provider.engine.embedder.Embedder`; `embed` is called from threads."""
-
-    @property
-    def dimensions(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    def embed(self, texts: Sequence[str]) -> Vectors: ...
+if TYPE_CHECKING:
+    from provider.engine.embed_queue import EmbedQueue
+    from provider.engine.embedder import Embedder
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """`encoding` decodes token ids of OpenAI's, where it is at hand."""
+    """`queue` batches the texts of many clients; `encoding` decodes token ids of OpenAI's, where
+    it is at hand."""
 
     embedder: Embedder
+    queue: EmbedQueue
     name: str
     encoding: Cl100k | None = None
 
-    async def rows(self, texts: Sequence[str]) -> tuple[list[bytes], list[int]]:
-        """Each text's vector as little-endian float32, and its length in tokens."""
-        embedded = await asyncio.to_thread(self.embedder.embed, texts)
+    async def rows(self, texts: Sequence[str]) -> tuple[list[bytes], int]:
+        """Each text's vector as little-endian float32, and the tokens of them all.
+
+        Raises `InvalidRequest` for a text that is too long or too many tokens altogether.
+        """
+        if sum(map(len, texts)) * _BYTES_PER_CHARACTER > MAX_TOKENS:
+            check_total(await asyncio.to_thread(self.embedder.count_tokens, texts))
+        embedded = await self.queue.embed(texts)
         rows = embedded.vectors.astype("<f4", copy=False)
-        return [row.tobytes() for row in rows], [int(count) for count in embedded.token_counts]
+        return [row.tobytes() for row in rows], sum(embedded.token_counts)
 
     def facts(self) -> dict[str, Any]:
-        """Fields for `/v1/models`."""
+        """Fields for `/v1/models`; the first call reads the weights for their fingerprint."""
         embedder = self.embedder
         return {
             "dimensions": embedder.dimensions,
             "context_length": embedder.max_tokens,
+            "pooling": embedder.pooling,
+            "licence": embedder.licence,
             "fingerprint": embedder.fingerprint,
+            **({"demo": True} if embedder.demo else {}),
         }
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        return [f"embedder  {self.name}, {self.embedder.dimensions} dimensions"]
+        return self.embedder.lines()
 
     def close(self) -> None:
-        """Nothing to end: the embedder has no thread of its own."""
+        self.queue.close()
+
+
+_BYTES_PER_CHARACTER = 4
+"""Most bytes of a character, and so most tokens of one: below that, texts need no counting."""

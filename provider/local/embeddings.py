@@ -6,7 +6,7 @@ from provider.base import ApiRequest, ApiResponse
 from provider.local import cl100k
 from provider.local.embedding import Embedding
 from provider.local.names import Names
-from provider.protocol.embeddings import check_dimensions, check_tokens, parse, response
+from provider.protocol.embeddings import check_dimensions, parse, response
 from provider.protocol.inputs import Input
 
 
@@ -16,10 +16,9 @@ async def answer(request: ApiRequest, embedding: Embedding, names: Names) -> Api
     model = names.embed(asked.model)
     check_dimensions(asked, model, embedding.embedder.dimensions)
     texts = [_text(item, f"input[{index}]", embedding) for index, item in enumerate(asked.inputs)]
-    rows, counts = await embedding.rows(texts)
-    check_tokens(counts, embedding.embedder.max_tokens)
+    rows, tokens = await embedding.rows(texts)
     headers = {"x-ignored-params": ", ".join(asked.ignored)} if asked.ignored else {}
-    return ApiResponse.from_json(response(asked, model, rows, sum(counts)), headers=headers)
+    return ApiResponse.from_json(response(asked, model, rows, tokens), headers=headers)
 
 
 def _text(item: Input, path: str, embedding: Embedding) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from provider.errors import ConfigurationError
 from provider.local import cl100k
 from provider.local.budget import Budget
 from provider.local.embedding import Embedding
@@ -96,7 +97,22 @@ def load_language(settings: Settings) -> Language:
     )
     engine = Engine(loaded, limits)
     engine.start()
+    for folder in _adapters(settings):
+        engine.load_adapter(folder.name, folder)
     return language_of(engine, loaded, settings)
+
+
+def _adapters(settings: Settings) -> list[Path]:
+    """The folders of the adapters that are loaded at start. Raises `ConfigurationError`."""
+    folder = settings.local_llm_adapters
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"LOCAL_LLM_ADAPTERS={str(folder)!r} is no folder; expected one whose sub-folders are "
+            "LoRA adapters; create it, or unset the variable."
+        )
+    return sorted(path.parent for path in folder.glob("*/adapter_config.json"))
 
 
 def language_of(engine: Any, loaded: Any, settings: Settings) -> Language:
@@ -114,10 +130,16 @@ def language_of(engine: Any, loaded: Any, settings: Settings) -> Language:
 
 def load_embedding(settings: Settings) -> Embedding:
     """Loads the embedding model. Raises `ConfigurationError`."""
+    from provider.engine.embed_queue import EmbedQueue
     from provider.engine.embedder import Embedder
 
-    embedder = Embedder.load(settings.local_embedding_model, settings.local_embedding_device)
-    return Embedding(embedder, embedding_name(settings), cl100k.find(settings.tiktoken_cache_dir))
+    embedder = Embedder.load(
+        settings.local_embedding_model,
+        settings.local_embedding_device,
+        revision=settings.local_embedding_revision,
+    )
+    encoding = cl100k.find(settings.tiktoken_cache_dir)
+    return Embedding(embedder, EmbedQueue(embedder), embedder.name, encoding)
 
 
 def _key(settings: Settings, prefix: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from provider.base import ApiRequest, ApiResponse, Sample
-from provider.errors import MethodNotAllowed, NotFound
+from provider.errors import ApiError, MethodNotAllowed, NotFound
 from provider.local import adapters, chat, embeddings, figures, models, parts
 from provider.local.lazy import Lazy
 from provider.local.names import Names
@@ -48,7 +51,21 @@ class LocalProvider:
         return self._held.embedding
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
-        """Raises `NotFound` and `MethodNotAllowed` for paths and methods that are not served."""
+        """The answer, under an id of its own (`x-request-id`) where the request has none.
+
+        Raises `NotFound` and `MethodNotAllowed` for paths and methods that are not served.
+        """
+        if request.request_id is not None:
+            return await self._route(request)
+        named = {"x-request-id": f"req_{uuid.uuid4().hex}"}
+        try:
+            response = await self._route(request)
+        except ApiError as error:
+            error.headers.update(named)
+            raise
+        return replace(response, headers={**response.headers, **named})
+
+    async def _route(self, request: ApiRequest) -> ApiResponse:
         path = MODEL if request.path.startswith(MODEL) else request.path
         methods = _ROUTES.get(path)
         if methods is None:
@@ -126,15 +143,15 @@ class LocalProvider:
             facts[language.name] = models.card_facts(language.card)
             facts |= {name: {"parent": language.name} for name in language.adapter_names()}
         if embedding is not None:
-            facts[embedding.name] = embedding.facts()
+            facts[embedding.name] = await asyncio.to_thread(embedding.facts)
         return models.entries(self._names(), facts, self._created)
 
     def _names(self) -> Names:
         """The names as far as they are known; unloaded models go by their settings."""
-        language = self.language.built
+        language, embedding = self.language.built, self.embedding.built
         return Names(
             language.name if language is not None else parts.language_name(self._settings),
-            parts.embedding_name(self._settings),
+            embedding.name if embedding is not None else parts.embedding_name(self._settings),
             language.adapter_names() if language is not None else frozenset(),
             self._settings.model_aliases,
         )

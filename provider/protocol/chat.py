@@ -113,6 +113,13 @@ def _format(raw: Mapping[str, Any] | None) -> Format:
         return Format(raw["type"] if raw else "text")
     form = raw["json_schema"]
     schema = form.get("schema")
+    kind = (schema or {}).get("type", "object")
+    if kind != "object":
+        raise values.conflict(
+            "response_format",
+            f"Invalid schema for response_format '{form['name']}': schema must be a JSON Schema of "
+            f"'type: \"object\"', got 'type: \"{values.shown(kind)}\"'.",
+        )
     return Format("json_schema", schema, bool(form.get("strict")), form.get("description"))
 
 

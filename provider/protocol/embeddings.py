@@ -56,20 +56,13 @@ def check_dimensions(request: EmbeddingRequest, model: str, dimensions: int) -> 
     )
 
 
-def check_tokens(counts: Sequence[int], limit: int) -> None:
-    """Raises `InvalidRequest` for an input over `limit` tokens, or too many altogether."""
-    for index, count in enumerate(counts):
-        if count > limit:
-            raise InvalidRequest(
-                f"Invalid 'input[{index}]': maximum context length is {limit} tokens, however you "
-                f"requested {count} tokens. Please reduce the length of your input.",
-                param="input",
-                code="context_length_exceeded",
-            )
-    if sum(counts) > MAX_TOKENS:
+def check_total(counts: Sequence[int]) -> None:
+    """Raises `InvalidRequest` for too many tokens over all inputs."""
+    total = sum(counts)
+    if total > MAX_TOKENS:
         raise InvalidRequest(
-            f"Invalid 'input': requested {sum(counts)} tokens, max {MAX_TOKENS} tokens per "
-            "request. Send fewer inputs at a time.",
+            f"Invalid 'input': requested {total} tokens, max {MAX_TOKENS} tokens per request. Send "
+            "fewer inputs at a time.",
             param="input",
             code="max_tokens_per_request",
         )

@@ -164,7 +164,8 @@ class Message:
 def messages(raw: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """Checked raw messages as data. Raises `InvalidRequest` where they do not follow each other
     as OpenAI demands: every tool call is answered, and nothing else is."""
-    parsed = tuple(_parse(item, f"messages[{index}]") for index, item in enumerate(raw))
+    # "messages.[0]": how OpenAI spells a place in refusals that look beyond one field.
+    parsed = tuple(_parse(item, f"messages.[{index}]") for index, item in enumerate(raw))
     _check_answers(parsed)
     return parsed
 
@@ -187,7 +188,7 @@ def _parse(raw: Mapping[str, Any], path: str) -> Message:
     content = text_of(raw.get("content")) or raw.get("refusal") or ""
     if raw["role"] == "assistant" and raw.get("content") is None and not (content or calls):
         raise values.conflict(
-            f"{path}.content", f"Invalid value for '{path}.content': expected a string, got null."
+            f"{path}.content", "Invalid value for 'content': expected a string, got null."
         )
     return Message(raw["role"], content, raw.get("name"), calls, raw.get("tool_call_id"))
 
@@ -198,13 +199,13 @@ def _check_answers(parsed: Sequence[Message]) -> None:
         if message.role == "tool":
             if message.answers not in open_calls:
                 raise values.conflict(
-                    f"messages[{index}].role",
+                    f"messages.[{index}].role",
                     "Invalid parameter: messages with role 'tool' must be a response to a "
                     "preceeding message with 'tool_calls'.",
                 )
             open_calls.remove(message.answers)
             continue
-        _check_answered(open_calls, f"messages[{index}].role")
+        _check_answered(open_calls, f"messages.[{index}].role")
         open_calls = [call.id for call in message.calls if call.id]
     _check_answered(open_calls, "messages")
 

@@ -171,8 +171,8 @@ REFUSED: list[tuple[dict[str, Any], str, str | None, str | None]] = [
     ),
     (
         body(messages=[USER, {"role": "assistant", "content": None}]),
-        "Invalid value for 'messages[1].content': expected a string, got null.",
-        "messages[1].content",
+        "Invalid value for 'content': expected a string, got null.",
+        "messages.[1].content",
         None,
     ),
     (
@@ -335,7 +335,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None, str | None]] = [
         body(messages=[USER, {"role": "tool", "content": "1", "tool_call_id": "c"}]),
         "Invalid parameter: messages with role 'tool' must be a response to a preceeding message "
         "with 'tool_calls'.",
-        "messages[1].role",
+        "messages.[1].role",
         None,
     ),
     (
@@ -356,7 +356,7 @@ def test_an_unanswered_call_is_named() -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     asked = {"role": "assistant", "tool_calls": [call]}
     message, param, _ = refusal(body(messages=[USER, asked, USER]))
-    assert param == "messages[2].role"
+    assert param == "messages.[2].role"
     assert message.endswith("did not have response messages: call_1")
     assert refusal(body(messages=[USER, asked]))[1] == "messages"
 
