@@ -1,0 +1,260 @@
+"""Texts to vectors, in this process.
+
+A text's vector does not depend on what it is computed with: texts are sorted by length and padded
+under a mask, results keep their order, and a batch gives what single texts give within the
+precision's rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from provider.engine.device import DType, resolve_device, resolve_dtype
+from provider.engine.embedding_facts import EmbeddingFacts, facts_for
+from provider.engine.embedding_modules import Chain, load_chain
+from provider.engine.model_card import UNKNOWN_LICENCE, count, licence, read_manifest
+from provider.engine.repository import resolve
+from provider.errors import ConfigurationError, InvalidRequest
+
+Task = Literal["query", "passage"]
+_PADDED_TOKENS = 4096  # of one forward pass: more gains nothing and costs memory
+_VOLATILE = {"transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"}
+_SETTING = "LOCAL_EMBEDDING_MODEL"
+
+
+class InputTooLong(InvalidRequest):
+    """Text `index` has `tokens` tokens, special ones counted, where `limit` are possible."""
+
+    def __init__(self, index: int, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"Invalid 'input[{index}]': maximum context length is {limit} tokens, however you "
+            f"requested {tokens} tokens. Please reduce the length of your input.",
+            param="input",
+            code="context_length_exceeded",
+        )
+        self.index, self.tokens, self.limit = index, tokens, limit
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """`vectors` float32 [n, dimensions] in the order of the texts; `token_counts` n, special
+    tokens included."""
+
+    vectors: NDArray[np.float32]
+    token_counts: list[int]
+
+
+class Embedder:
+    """An embedding model. `embed` may be called from several threads."""
+
+    def __init__(
+        self,
+        name: str,
+        chain: Chain,
+        facts: EmbeddingFacts,
+        folder: Path,
+        dimensions: int | None = None,
+    ) -> None:
+        self.name = name
+        self.max_tokens = chain.max_tokens
+        self.folder = folder
+        self.pooling, self.normalized = chain.pooling, chain.normalized
+        self.prefixes: dict[Task, str] = {
+            "query": facts.query_prefix or chain.prompts.get("query", ""),
+            "passage": facts.passage_prefix
+            or chain.prompts.get("passage", chain.prompts.get("document", "")),
+        }
+        stated = facts.licence if licence(folder) == UNKNOWN_LICENCE else None
+        self.licence = stated or licence(folder)
+        self.demo = read_manifest(folder).get("demo") is True
+        self._chain = chain
+        self._cut = self._checked_cut(facts, dimensions)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: str | Path,
+        device: str = "auto",
+        *,
+        dtype: DType = "fp32",
+        revision: str | None = None,
+        dimensions: int | None = None,
+    ) -> Embedder:
+        """Load a folder or hub id; `ConfigurationError` with one sentence when it cannot be.
+
+        `dimensions` cuts the vectors to a width that the model was trained for (matryoshka), and
+        normalises them again. The precision is fp32 unless asked otherwise: a space outlives the
+        machine that filled it.
+        """
+        folder = resolve(
+            path_or_id, revision, setting=_SETTING, further_files=("*.bin", "*/*.json", "*/*.bin")
+        )
+        where = resolve_device(device, setting="LOCAL_EMBEDDING_DEVICE")
+        facts = facts_for(str(path_or_id), folder)
+        chain = load_chain(folder, facts, where, resolve_dtype(dtype, where))
+        is_folder = Path(path_or_id).expanduser().is_dir()
+        asked = folder.resolve().name if is_folder else str(path_or_id)
+        name = str(read_manifest(folder).get("name") or asked)
+        return cls(name, chain, facts, folder, dimensions)
+
+    @cached_property
+    def full_dimensions(self) -> int:
+        """Width of the model's own vectors."""
+        return int(self.forward(self.tokenize(["x"]), cut=False).shape[1])
+
+    @property
+    def dimensions(self) -> int:
+        return self._cut or self.full_dimensions
+
+    @property
+    def device(self) -> torch.device:
+        return self._chain.encoder.device
+
+    def count_tokens(self, texts: Sequence[str], task: Task | None = None) -> list[int]:
+        """Tokens of each text, special ones and prefix included; of any length."""
+        return [len(ids) for ids in self._ids(texts, task)]
+
+    def tokenize(self, texts: Sequence[str], task: Task | None = None) -> list[list[int]]:
+        """Token ids of each text, prefix and special tokens included; raises `InputTooLong`."""
+        found = self._ids(texts, task)
+        for index, ids in enumerate(found):
+            if len(ids) > self.max_tokens:
+                raise InputTooLong(index, len(ids), self.max_tokens)
+        return found
+
+    def embed(self, texts: Sequence[str], task: Task | None = None) -> Embeddings:
+        """Vectors of `texts`; raises `InputTooLong`, and never cuts a text.
+
+        `task` adds the prefix that the model was trained with, where it has such (e5). Without a
+        task a text that starts with one of the prefixes is taken as it is, since an app may write
+        it itself, and any other text is a passage.
+        """
+        ids = self.tokenize(texts, task)
+        vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
+        for rows in batches([len(row) for row in ids]):
+            vectors[rows] = self.forward([ids[row] for row in rows])
+        return Embeddings(vectors, [len(row) for row in ids])
+
+    @torch.inference_mode()
+    def forward(self, ids: Sequence[Sequence[int]], *, cut: bool = True) -> NDArray[np.float32]:
+        """Vectors [n, dimensions] of one padded batch of token ids.
+
+        Raises `FloatingPointError` when one of them is not finite.
+        """
+        longest = max(len(row) for row in ids)
+        padded = np.full((len(ids), longest), self._chain.pad_token, dtype=np.int64)
+        mask = np.zeros((len(ids), longest), dtype=np.int64)
+        for index, row in enumerate(ids):
+            padded[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(padded).to(self.device),
+            "attention_mask": torch.from_numpy(mask).to(self.device),
+        }
+        features["token_embeddings"] = self._chain.encoder(**features).last_hidden_state
+        for module in self._chain.modules:
+            features = module(features)
+        vectors = features["sentence_embedding"].float()
+        if cut and self._cut:
+            vectors = torch.nn.functional.normalize(vectors[:, : self._cut], dim=1)
+        found: NDArray[np.float32] = vectors.cpu().numpy()
+        if not np.isfinite(found).all():
+            raise FloatingPointError("the embedding model gave values that are not finite")
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits of all that makes the space: weights, config, tokenizer, pooling,
+        normalisation, prefixes, width. Device and precision are not part of it."""
+        facts = {
+            "weights": _hash_of(self.folder, ("*.safetensors", "*/*.safetensors"))
+            or _hash_of(self.folder, ("*.bin", "*/*.bin")),
+            "tokenizer": _hash_of(self.folder, ("tokenizer.json", "vocab.txt", "*.model")),
+            "config": {
+                key: value
+                for key, value in self._chain.encoder.config.to_dict().items()
+                if key not in _VOLATILE
+            },
+            "pooling": self.pooling,
+            "normalized": self.normalized,
+            "prefixes": self.prefixes,
+            "dimensions": self.dimensions,
+        }
+        encoded = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str).encode()
+        return hashlib.sha256(encoded).hexdigest()
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        parameters = sum(parameter.numel() for parameter in self._chain.encoder.parameters())
+        unit = "unit length" if self.normalized or self._cut else "not normalised"
+        return [
+            f"embedder  {self.name}, {count(parameters)} parameters, {self.device}",
+            f"          {self.dimensions} dimensions, {self.pooling} pooling, {unit}, "
+            f"at most {self.max_tokens} tokens",
+            f"licence   {self.licence}",
+            *(["          demo model, trained on generated sentences"] if self.demo else []),
+        ]
+
+    def _ids(self, texts: Sequence[str], task: Task | None) -> list[list[int]]:
+        taken = [
+            self._prefix(text, task) + (text.lower() if self._chain.lower_case else text)
+            for text in texts
+        ]
+        return [encoding.ids for encoding in self._chain.tokenizer.encode_batch_fast(taken)]
+
+    def _prefix(self, text: str, task: Task | None) -> str:
+        own = tuple(prefix for prefix in self.prefixes.values() if prefix)
+        written = task is None and bool(own) and text.startswith(own)
+        return "" if written else self.prefixes[task or "passage"]
+
+    def _checked_cut(self, facts: EmbeddingFacts, dimensions: int | None) -> int | None:
+        if facts.dimensions not in (None, self.full_dimensions):
+            raise ConfigurationError(
+                f"{_SETTING}={self.name!r} gives {self.full_dimensions} dimensions; expected "
+                f"{facts.dimensions}, as this model is known to; the folder holds another model."
+            )
+        if dimensions in (None, self.full_dimensions):
+            return None
+        if dimensions not in facts.matryoshka:
+            possible = ", ".join(map(str, (self.full_dimensions, *facts.matryoshka)))
+            raise ConfigurationError(
+                f"{_SETTING}={self.name!r} cannot be cut to {dimensions} dimensions; expected "
+                f"{possible}: it was not trained for others."
+            )
+        return dimensions
+
+
+def batches(lengths: Sequence[int], padded_tokens: int = _PADDED_TOKENS) -> Iterator[list[int]]:
+    """Indices of texts to compute together: of similar length, at most `padded_tokens` with
+    padding (a longer text stands alone)."""
+    rows: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if rows and lengths[rows[0]] * (len(rows) + 1) > padded_tokens:
+            yield rows
+            rows = []
+        rows.append(index)
+    if rows:
+        yield rows
+
+
+def _hash_of(folder: Path, patterns: Sequence[str]) -> str:
+    """SHA-256 over the names and contents of matching files; empty when there are none."""
+    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    if not paths:
+        return ""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
