@@ -44,6 +44,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._active: RequestResponseCycle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._refusal: ApiError | None = None
+        self._in_head = False
         self._header_bytes = 0
         self._silent_bytes = 0
 
@@ -77,6 +78,7 @@ class GuardedConnection(HttpToolsProtocol):
     # What the parser found; each call is progress.
 
     def on_message_begin(self) -> None:
+        self._in_head = True
         self._header_bytes = self._silent_bytes = 0
         super().on_message_begin()
 
@@ -95,6 +97,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._silent_bytes = 0
+        self._in_head = False
         self._head_arrived()
         super().on_headers_complete()
 
@@ -133,7 +136,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _head_overdue(self) -> None:
         self._head_timer = None
-        if self._silent_bytes or self._header_bytes:
+        if self._in_head:
             self._refusal = RequestTimeout(
                 f"The request's head did not arrive within {self.head_seconds:g} seconds."
             )
@@ -148,8 +151,8 @@ class GuardedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The end of a connection that does not speak HTTP, or too much of it."""
-        if not self._idle:
-            # A response is on its way on this connection; nothing may be mixed into it.
+        if not self._idle and self._active is not None and self._active.response_started:
+            # Nothing may be mixed into a response that is on its way.
             self.transport.close()
             return
         error = self._refusal or InvalidRequest(

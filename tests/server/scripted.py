@@ -49,10 +49,12 @@ class Scripted:
     seen: list[ApiRequest] = field(default_factory=list)
     cancelled: int = 0
     closed: bool = False
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     state: dict[str, Any] = field(default_factory=dict)
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         self.seen.append(request)
+        self.arrived.set()
         script = self.scripts.get(request.path)
         if script is None:
             raise NotFound(f"Invalid URL ({request.method} {request.path})")
@@ -61,6 +63,12 @@ class Scripted:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+
+    async def reached(self, count: int) -> None:
+        """Waits until that many requests have arrived (on one event loop)."""
+        while len(self.seen) < count:
+            self.arrived.clear()
+            await self.arrived.wait()
 
     def health(self) -> Mapping[str, Any]:
         return self.state
