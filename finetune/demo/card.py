@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from finetune.demo.embedder_evaluate import EmbedderFigures
 from finetune.demo.evaluate import Evaluation, table
 
 _CARD = """---
@@ -74,11 +75,7 @@ other text it hardly sees more than the words that two sentences share.
 
 ## Measured
 
-1,000 held-out Korean sentences and their paraphrases:
-
-| | paraphrase cosine | stranger cosine | own paraphrase nearest of 1,000 |
-|---|---|---|---|
-{rows}
+{table}
 
 Made by `python -m finetune.demo embedder`, seed {seed}; data SHA-256 `{data}`.
 """
@@ -90,19 +87,28 @@ _ROWS = {
 }
 
 
+def embedder_table(figures: EmbedderFigures) -> str:
+    """The embedder's figures as Markdown."""
+    lines = [
+        "| 1,000 held-out Korean sentences | paraphrase cosine | stranger cosine "
+        "| own paraphrase nearest of 1,000 |",
+        "|---|---|---|---|",
+    ]
+    for key, label in _ROWS.items():
+        row = figures[key]
+        shares = (f"{row[name]:.3f}" for name in ("paraphrase_cosine", "stranger_cosine", "top1"))
+        lines.append(f"| {label} | " + " | ".join(shares) + " |")
+    return "\n".join(lines)
+
+
 def embedder_card(manifest: dict[str, Any]) -> str:
     """The embedder's card as Markdown, from its manifest."""
-    rows = [
-        f"| {label} | {figures['paraphrase_cosine']:.3f} | {figures['stranger_cosine']:.3f} "
-        f"| {figures['top1']:.3f} |"
-        for label, figures in ((_ROWS[key], row) for key, row in manifest["figures"].items())
-    ]
     return _EMBEDDER_CARD.format(
         licence=manifest["licence"],
         name=manifest["name"],
         notice=manifest["notice"],
         millions=round(manifest["parameters"] / 1e6, 1),
-        rows="\n".join(rows),
+        table=embedder_table(manifest["figures"]),
         seed=manifest["recipe"]["seed"],
         data=manifest["data"]["sha256"],
     )

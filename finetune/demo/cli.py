@@ -20,10 +20,14 @@ def train(out: Path, seed: int, quick: bool) -> None:
     """Train the demo checkpoint and print its held-out figures."""
     from finetune.demo.evaluate import table
     from finetune.demo.pipeline import make_checkpoint
+    from finetune.demo.readme import write_figures
     from finetune.demo.train import Recipe
 
     recipe = Recipe.quick(seed) if quick else Recipe(seed=seed)
-    click.echo(table(make_checkpoint(out, recipe)))
+    figures = table(make_checkpoint(out, recipe))
+    if out == EXAONE_DEMO:
+        write_figures("exaone-demo", figures)
+    click.echo(figures)
 
 
 @demo.command("evaluate")
@@ -41,9 +45,14 @@ def evaluate_checkpoint(path: Path, samples: int) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 def embedder(out: Path, seed: int) -> None:
     """Train the demo embedder and print its held-out figures."""
+    from finetune.demo.card import embedder_table
     from finetune.demo.embedder import EmbedderRecipe, make_embedder
+    from finetune.demo.readme import write_figures
 
-    click.echo(make_embedder(out, EmbedderRecipe(seed=seed)))
+    figures = embedder_table(make_embedder(out, EmbedderRecipe(seed=seed)))
+    if out == EMBEDDER_DEMO:
+        write_figures("embedder-demo", figures)
+    click.echo(figures)
 
 
 @demo.command("all")

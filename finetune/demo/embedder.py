@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, RobertaModel
 from finetune.demo.artifacts import EMBEDDER_NOTICE, write_manifest
 from finetune.demo.card import embedder_card
 from finetune.demo.corpus import text_hash
-from finetune.demo.embedder_evaluate import evaluate_embedder
+from finetune.demo.embedder_evaluate import EmbedderFigures, evaluate_embedder
 from finetune.demo.embedder_model import build_encoder, save_embedder, train_tokenizer, vectors
 from finetune.demo.sentences import training_pairs
 
@@ -32,8 +32,8 @@ class EmbedderRecipe:
     temperature: float = 0.05
 
 
-def make_embedder(folder: Path, recipe: EmbedderRecipe) -> str:
-    """Train, write the folder with manifest and card, and return the figures as Markdown."""
+def make_embedder(folder: Path, recipe: EmbedderRecipe) -> EmbedderFigures:
+    """Train, write the folder with manifest and card, and return the held-out figures."""
     data = training_pairs(recipe.seed, recipe.steps * recipe.pairs)
     tokenizer = train_tokenizer(text for pair in data[:20_000] for text in pair)
     encoder = build_encoder(len(tokenizer), recipe.seed)
@@ -53,9 +53,8 @@ def make_embedder(folder: Path, recipe: EmbedderRecipe) -> str:
         "figures": figures,
     }
     write_manifest(folder, manifest)
-    card = embedder_card(manifest)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return card
+    (folder / "README.md").write_text(embedder_card(manifest), encoding="utf-8")
+    return figures
 
 
 def train_embedder(

@@ -9,9 +9,10 @@ from finetune.demo.embedder_model import build_encoder, vectors
 from finetune.demo.sentences import SEEN_FRAMES, UNSEEN_FRAMES, heldout_pairs
 
 CANDIDATES = 1_000
+EmbedderFigures = dict[str, dict[str, float]]
 
 
-def evaluate_embedder(folder: Path, count: int = CANDIDATES) -> dict[str, dict[str, float]]:
+def evaluate_embedder(folder: Path, count: int = CANDIDATES) -> EmbedderFigures:
     """For trained topics in new words, for topics never trained on, and for the untrained twin.
 
     Each: mean cosine of paraphrases, mean cosine of strangers, and the share of sentences whose
