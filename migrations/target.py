@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,9 +68,19 @@ class Target:
             there = run(connection, source.inspect(settings))
             table = there or source.planned(settings)
             known = _known_spaces(connection, table)
+            rows = _estimated_rows(connection, table)
         p.check(settings, found)
         made = _parameters(settings, found, table, known, make, adopted=there is not None)
-        return cls(replace(made, force=force, contract_confirmed=contract_confirmed), database)
+        index_settings = _index_settings(made, rows, embedded=database.embedded)
+        return cls(
+            replace(
+                made,
+                force=force,
+                contract_confirmed=contract_confirmed,
+                index_settings=index_settings,
+            ),
+            database,
+        )
 
 
 def providers(settings: Settings) -> list[str]:
@@ -102,6 +113,34 @@ def _known_spaces(connection: Connection[object], table: Source) -> list[Space]:
         "select to_regclass(%s) is not null", [f"{table.schema}.embedding_spaces"]
     ).fetchone()
     return run(connection, catalog.spaces(table)) if row == (True,) else []
+
+
+def _estimated_rows(connection: Connection[object], table: Source) -> int:
+    row = connection.execute(
+        "select greatest(reltuples, 0)::bigint from pg_class where oid = to_regclass(%s)",
+        [f'"{table.table_schema}"."{table.table}"'],
+    ).fetchone()
+    return int(str(row[0])) if row else 0  # type: ignore[index]
+
+
+def _index_settings(made: Parameters, rows: int, *, embedded: bool) -> list[tuple[str, str]]:
+    """Settings of the session that builds the index.
+
+    CREATE INDEX CONCURRENTLY waits for old transactions; it may wait as long as it likes, because
+    nobody queues behind it. The graph must fit into maintenance_work_mem, or the build is three
+    times slower. One processor stays with the apps.
+    """
+    widest = max((s.identity.dimensions or 0 for s in made.spaces), default=0)
+    needed = rows * (widest * 4 + 1024) * 11 // 10 // 2**20
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    limit = memory // 4 if embedded else 2048
+    workers = max(0, min(7, (os.cpu_count() or 1) - 2)) if embedded else 2
+    return [
+        ("lock_timeout", "0"),
+        ("statement_timeout", "0"),
+        ("maintenance_work_mem", f"'{max(64, min(needed, limit))}MB'"),
+        ("max_parallel_maintenance_workers", str(workers)),
+    ]
 
 
 def _parameters(

@@ -94,10 +94,10 @@ def stored(space: Space, vectors: Sequence[Sequence[float]], expected: int) -> l
 def _stored(element: Element, dimensions: int, vector: Sequence[float]) -> Stored:
     if len(vector) != dimensions:
         raise UnusableVector(f"{len(vector)} dimensions where the space has {dimensions}")
-    square = math.fsum(value * value for value in vector)
-    if not math.isfinite(square):
+    length = math.hypot(*vector)
+    if not math.isfinite(length):
         raise UnusableVector("a vector with NaN or infinity")
-    if square < 1e-12:
+    if length < 1e-6:
         raise UnusableVector("a zero vector, which no cosine search would find")
     values = vector if isinstance(vector, list) else list(vector)
     return HalfVector(values) if element == "halfvec" else Vector(values)

@@ -92,9 +92,13 @@ class App:
         runner.upgrade(self.target(), revision, patience=20)
 
     def fill(self, rows: int, start: int = 0) -> None:
-        """Rows as the old app wrote them: text and 512-dimension vector."""
+        """Rows as the old app wrote them: text and 512-dimension vector.
+
+        Without the old index, which would cost more time than everything else.
+        """
         model = self.embedders["openai"]
         with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("drop index if exists documents_embedding_idx")
             copy = "copy documents (content, metadata, embedding) from stdin"
             with cursor.copy(copy) as writer:
                 for number in range(start, start + rows):

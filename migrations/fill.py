@@ -1,0 +1,157 @@
+"""A whole backfill: the ranges, the rows that changed meanwhile, the state, the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from migrations import chunks, registry
+from migrations.backfill import Job, Tally
+from migrations.chunks import Progress
+from migrations.target import Target
+from provider.vectors import queue, readiness
+from provider.vectors.catalog import Catalog
+from provider.vectors.mirror import Drained, Drainer
+from provider.vectors.readiness import Readiness
+from provider.vectors.source import Source
+from provider.vectors.spaces import Space
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a backfill did, and how the space stands now."""
+
+    tally: Tally
+    drained: Drained
+    readiness: Readiness
+    indexed: bool
+
+
+def fill(
+    job: Job,
+    found: Catalog,
+    target: Target,
+    *,
+    workers: int = 1,
+    build_index: bool = True,
+    say: Say = lambda line: None,
+) -> Filled:
+    """Fill a space until no row is missing, and index it.
+
+    Ends under any rate of inserts: what arrives later is the mirror's. With another machine's
+    worker still at a range, returns what is left in `readiness` and does not index.
+    """
+    tally = job.run(workers)
+    drained = Drained()
+    indexed = False
+    if job.stop.is_set():
+        return Filled(tally, drained, _count(job, found), indexed)
+    with job.database.connect(autocommit=True) as connection:
+        if chunks.progress(connection, job.source, job.space).chunks_left == 0:
+            say("rows that changed meanwhile")
+            enqueue_missing(connection, job.source, job.space)
+            drained.add(catch_up(connection, job))
+    if _count(job, found).missing <= _pending(job):
+        _mark_filled(job)
+        if build_index and job.space.side:
+            say("index, while everybody reads and writes")
+            registry.index(target)
+            indexed = True
+            with job.database.connect(autocommit=True) as connection:
+                drained.add(catch_up(connection, job))
+    return Filled(tally, drained, _count(job, found), indexed)
+
+
+def enqueue_missing(connection: psycopg.Connection[Any], source: Source, space: Space) -> int:
+    """Queue rows that have no vector, are not queued and are not poison: those that came in while
+    triggers were off (`session_replication_role`, a restored dump)."""
+    vector = (
+        sql.SQL("exists (select from {} v where v.row_id = d.{})").format(
+            source.own(space.relation), source.id
+        )
+        if space.side
+        else sql.SQL("d.{} is not null").format(sql.Identifier(space.relation))
+    )
+    statement = sql.SQL(
+        "insert into {queue} (space_id, row_id) select {space}, d.{id} from {documents} d "
+        "where not {vector} and not exists (select from {queue} q where q.space_id = {space} "
+        "and q.row_id = d.{id}) and not exists (select from {letters} l "
+        "where l.space_id = {space} and l.row_id = d.{id})"
+    ).format(
+        queue=source.own("queue"),
+        letters=source.own("dead_letters"),
+        space=sql.Literal(space.id),
+        documents=source.relation,
+        id=source.id,
+        vector=vector,
+    )
+    return connection.execute(statement).rowcount
+
+
+def catch_up(connection: psycopg.Connection[Any], job: Job) -> Drained:
+    """Drain what is in the queue now; what arrives meanwhile does not prolong it."""
+    newest = _newest(connection, job.source, job.space)
+    drainer = Drainer(connection, job.source, job.space, job.embedder)
+    total = Drained()
+    while newest is not None and not job.stop.is_set():
+        step = drainer.step()
+        total.add(step)
+        oldest = _oldest(connection, job.source, job.space)
+        if oldest is None or oldest > newest:
+            break
+        if not step.entries:
+            job.stop.wait(0.1)  # somebody else has the rest
+    return total
+
+
+def _newest(connection: psycopg.Connection[Any], source: Source, space: Space) -> int | None:
+    return _seq(connection, source, space, "max")
+
+
+def _oldest(connection: psycopg.Connection[Any], source: Source, space: Space) -> int | None:
+    return _seq(connection, source, space, "min")
+
+
+def _seq(
+    connection: psycopg.Connection[Any], source: Source, space: Space, which: str
+) -> int | None:
+    statement = sql.SQL(f"select {which}(seq) from {{}} where space_id = %s")
+    row = connection.execute(statement.format(source.own("queue")), [space.id]).fetchone()
+    return row[0] if row else None
+
+
+def _count(job: Job, found: Catalog) -> Readiness:
+    with job.database.connect(autocommit=True) as connection:
+        return readiness.of(connection, found, job.space)
+
+
+def _pending(job: Job) -> int:
+    with job.database.connect(autocommit=True) as connection:
+        return queue.depth(connection, job.source, job.space).entries
+
+
+def _mark_filled(job: Job) -> None:
+    statement = sql.SQL(
+        "update {} set state = 'filled', filled_at = now() where id = %s and state = 'filling'"
+    )
+    with job.database.connect(autocommit=True) as connection:
+        connection.execute(statement.format(job.source.own("embedding_spaces")), [job.space.id])
+        note(connection, job.source, job.space.name, "filled")
+
+
+def note(connection: psycopg.Connection[Any], source: Source, space: str, what: str) -> None:
+    """A line in the audit trail."""
+    statement = sql.SQL("insert into {} (space, what) values (%s, %s)")
+    connection.execute(statement.format(source.own("events")), [space, what])
+
+
+def progress(job: Job) -> Progress:
+    """The backfill as a whole, over all workers everywhere."""
+    with job.database.connect(autocommit=True) as connection:
+        return chunks.progress(connection, job.source, job.space)
