@@ -46,9 +46,9 @@ class Cl100k:
         raise InvalidRequest(f"Invalid '{path}': {reason} {WAY_OUT}", param="input")
 
 
-def find(cache_dir: Path | None = None) -> Cl100k | None:
-    """The encoding, if its intact file is at hand."""
-    for folder in _folders(cache_dir):
+def find(folders: Iterable[Path]) -> Cl100k | None:
+    """The encoding, if its intact file is in one of the folders."""
+    for folder in folders:
         path = folder / CACHE_NAME
         if path.is_file():
             data = path.read_bytes()
@@ -67,7 +67,8 @@ def refusal(path: str) -> InvalidRequest:
     )
 
 
-def _folders(cache_dir: Path | None) -> Iterator[Path]:
+def places(cache_dir: Path | None) -> Iterator[Path]:
+    """Where the file is looked for: the setting, tiktoken's default cache, LiteLLM's package."""
     if cache_dir is not None:
         yield cache_dir
     yield Path(tempfile.gettempdir()) / "data-gym-cache"

@@ -74,11 +74,12 @@ def _short(path_or_id: str) -> str:
 
 
 def load_language(settings: Settings) -> Language:
-    """Loads the model and starts its engine. Raises `ConfigurationError`."""
+    """Loads the model and its adapters and starts its engine. Raises `ConfigurationError`."""
     from provider.engine import checkpoint
     from provider.engine.engine import Engine
     from provider.engine.limits import Limits
 
+    adapters = _adapters(settings)
     quantization = settings.local_llm_quantization
     loaded = checkpoint.load(
         settings.local_llm_model_path,
@@ -96,9 +97,9 @@ def load_language(settings: Settings) -> Language:
         max_adapters=settings.local_llm_max_adapters,
     )
     engine = Engine(loaded, limits)
-    engine.start()
-    for folder in _adapters(settings):
+    for folder in adapters:
         engine.load_adapter(folder.name, folder)
+    engine.start()
     return language_of(engine, loaded, settings)
 
 
@@ -138,7 +139,7 @@ def load_embedding(settings: Settings) -> Embedding:
         settings.local_embedding_device,
         revision=settings.local_embedding_revision,
     )
-    encoding = cl100k.find(settings.tiktoken_cache_dir)
+    encoding = cl100k.find(cl100k.places(settings.tiktoken_cache_dir))
     return Embedding(embedder, EmbedQueue(embedder), embedder.name, encoding)
 
 

@@ -1,0 +1,93 @@
+"""Function calls of the local provider."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from provider.client import AsyncOpenAI
+from provider.local import LocalProvider
+from tests.local.asking import ASK, completion, events
+
+WEATHER = {
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["서울", "부산"]},
+            "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        },
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+}
+TOOLS: list[Any] = [
+    {"type": "function", "function": WEATHER},
+    {"type": "function", "function": {"name": "now"}},
+]
+
+
+async def test_a_named_call(provider: LocalProvider) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    body = await completion(provider, tools=TOOLS, tool_choice=named, max_tokens=300)
+    choice = body["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    [call] = choice["message"]["tool_calls"]
+    arguments = json.loads(call["function"]["arguments"])
+    assert call["function"]["name"] == "get_weather"
+    assert arguments["city"] in ("서울", "부산")
+    assert 1 <= arguments["days"] <= 9
+    assert choice["message"]["content"] is None
+
+
+async def test_calls_stream_as_openais_do(provider: LocalProvider) -> None:
+    how = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 300}
+    how |= {"parallel_tool_calls": False}
+    whole = (await completion(provider, **how))["choices"][0]
+    chunks = await events(provider, **how)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    calls = [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]
+    assert deltas[0]["role"] == "assistant"
+    assert set(calls[0]) == {"index", "id", "type", "function"}
+    assert calls[0]["function"]["arguments"] == ""
+    assert all(set(call) == {"index", "function"} for call in calls[1:])
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["finish_reason"] == "tool_calls"
+    expected = whole["message"]["tool_calls"][0]["function"]
+    assert calls[0]["function"]["name"] == expected["name"]
+    assert "".join(call["function"]["arguments"] for call in calls) == expected["arguments"]
+
+
+async def test_the_sdk_gathers_a_streamed_call(client: AsyncOpenAI) -> None:
+    async with client.chat.completions.stream(
+        **{**ASK, "max_tokens": 300}, tools=TOOLS, tool_choice="required", parallel_tool_calls=False
+    ) as stream:
+        final = await stream.get_final_completion()
+    [call] = final.choices[0].message.tool_calls or []
+    assert json.loads(call.function.arguments) is not None
+
+
+async def test_results_go_back_in(provider: LocalProvider) -> None:
+    named = {"type": "function", "function": {"name": "now"}}
+    first = await completion(provider, tools=TOOLS, tool_choice=named, max_tokens=300)
+    message = first["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "15:00"}
+    chat = [*ASK["messages"], message, result]
+    second = await completion(provider, tools=TOOLS, tool_choice="none", messages=chat)
+    assert second["usage"]["prompt_tokens"] > first["usage"]["prompt_tokens"]
+    assert "tool_calls" not in second["choices"][0]["message"]
+
+
+async def test_a_legacy_function_call(provider: LocalProvider) -> None:
+    body = await completion(
+        provider, functions=[WEATHER], function_call={"name": "get_weather"}, max_tokens=300
+    )
+    choice = body["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert json.loads(choice["message"]["function_call"]["arguments"])
+
+
+async def test_text_or_call_is_the_models_choice(provider: LocalProvider) -> None:
+    bodies = [await completion(provider, tools=TOOLS, seed=seed) for seed in range(3)]
+    for body in bodies:
+        message = body["choices"][0]["message"]
+        assert "<tool_call>" not in (message["content"] or "")

@@ -1,0 +1,36 @@
+"""The list of models, and what the provider says of itself."""
+
+from __future__ import annotations
+
+import json
+
+import openai
+import pytest
+
+from provider.base import ApiRequest
+from provider.client import AsyncOpenAI
+from provider.local import LocalProvider
+from tests.protocol.components import MODEL, MODELS, check
+
+
+async def test_models(provider: LocalProvider, client: AsyncOpenAI) -> None:
+    listed = json.loads(await (await provider.answer(ApiRequest("GET", "/v1/models"))).read())
+    check(listed, MODELS)
+    ids = [model["id"] for model in listed["data"]]
+    assert ids[0] == "exaone-tiny"
+    assert "gpt-4o-mini" in ids
+    assert listed["data"][0]["licence"]
+    one = await client.models.retrieve("exaone-tiny")
+    check(json.loads(one.model_dump_json()), MODEL)
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("a/b:c")
+
+
+async def test_it_says_how_it_is(provider: LocalProvider) -> None:
+    provider.warm_up()
+    health = provider.health()
+    assert health["alive"]
+    assert health["ready"]
+    assert any("exaone-tiny" in line for line in provider.describe())
+    names = {sample.name for sample in provider.samples()}
+    assert {"sllm_engine_generated_tokens_total", "sllm_engine_running"} <= names

@@ -1,0 +1,114 @@
+"""Models are loaded once per process, named before they are loaded, and let go by the last."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from provider.base import ApiRequest
+from provider.errors import ConfigurationError
+from provider.factory import build
+from provider.local import LocalProvider
+from provider.local.lazy import Lazy, Shared
+from provider.settings import Settings
+from tests.tiny import embedder_folder, llm_folder
+
+
+def test_a_lazy_value_is_built_once_by_whoever_asks_first() -> None:
+    built: list[int] = []
+    lazy = Lazy(lambda: built.append(1) or len(built))  # type: ignore[func-returns-value]
+    assert lazy.built is None
+    threads = [threading.Thread(target=lazy.now) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert built == [1]
+    assert lazy.built == 1
+
+
+def test_a_failure_to_build_is_raised_each_time() -> None:
+    def fail() -> int:
+        raise ConfigurationError("no")
+
+    lazy = Lazy(fail)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError):
+            lazy.now()
+
+
+def test_the_last_holder_closes() -> None:
+    closed: list[str] = []
+    shared: Shared[str] = Shared(closed.append)
+    first = shared.hold("key", lambda: "part")
+    assert shared.hold("key", lambda: "another") is first
+    assert first.now() == "part"
+    shared.let_go("key")
+    assert closed == []
+    shared.let_go("key")
+    assert closed == ["part"]
+    assert shared.hold("key", lambda: "fresh").now() == "fresh"
+
+
+def local(**more: object) -> Settings:
+    return Settings(
+        _env_file=None,
+        llm_provider="local",
+        embedding_provider="local",
+        local_llm_model_path=str(llm_folder()),
+        local_embedding_model=str(embedder_folder()),
+        local_llm_device="cpu",
+        local_embedding_device="cpu",
+        local_llm_memory=256 << 20,
+        **more,
+    )
+
+
+async def models(provider: LocalProvider) -> list[str]:
+    listed = await provider.answer(ApiRequest("GET", "/v1/models"))
+    return [model["id"] for model in json.loads(await listed.read())["data"]]
+
+
+async def test_the_settings_build_a_provider_that_serves() -> None:
+    built = build(local(local_llm_name="plans"))
+    provider = built if isinstance(built, LocalProvider) else None
+    first, second = LocalProvider(local()), LocalProvider(local())
+    try:
+        assert first.health()["ready"] is False
+        first.warm_up()
+        assert first.health()["ready"] is True
+        assert second.language.built is first.language.built
+        assert await models(first) == [
+            "exaone-tiny",
+            "roberta-tiny",
+            "gpt-4o-mini",
+            "gpt-4o",
+            "text-embedding-3-small",
+        ]
+        language = first.language.built
+        assert language is not None
+        await first.aclose()
+        assert language.engine.alive
+        await second.aclose()
+        assert not language.engine.alive
+    finally:
+        await built.aclose()
+    assert provider is None or provider.language.built is None
+
+
+async def test_a_side_that_is_not_local_is_not_loaded_to_be_listed() -> None:
+    provider = LocalProvider(local().model_copy(update={"llm_provider": "openai"}))
+    try:
+        assert await models(provider) == ["roberta-tiny", "text-embedding-3-small"]
+        assert provider.language.built is None
+    finally:
+        await provider.aclose()
+
+
+def test_a_folder_of_adapters_must_be_one(tmp_path: Path) -> None:
+    provider = LocalProvider(local(local_llm_adapters=tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="LOCAL_LLM_ADAPTERS"):
+        provider.warm_up()
