@@ -92,7 +92,7 @@ def embedder_folder() -> Path:
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,
-        initializer_range=0.5,
+        initializer_range=0.05,
     )
     torch.manual_seed(0)
     folder = _folder() / "roberta-tiny"

@@ -101,7 +101,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     if item.config.get_verbosity() > 0:
         rows = [f"{rows[0]}: {item.originalname}"]  # type: ignore[attr-defined]
     for row in rows:
-        if report.when == "call" or not report.passed:
+        if not report.skipped and (report.when == "call" or report.failed):
             item.config.stash[_CELLS][row, column].append(report.passed)
 
 

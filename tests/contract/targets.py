@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -26,7 +31,7 @@ class Target:
 
     `local` is whether the local engine answers; `standin` is the hosted API behind the target.
     `http` is whether a network lies between, so that keys are checked at the door; without one
-    `answering` is the provider.
+    `by_face` has the providers.
     """
 
     name: str
@@ -34,21 +39,20 @@ class Target:
     make_async: Callable[..., Any]
     standin: StandIn | None
     http: bool
-    answering: Any = None
+    by_face: dict[str, Any] | None = None
 
     @property
     def local(self) -> bool:
         return self.standin is None
 
     async def aclose(self) -> None:
-        """A provider keeps connections for each event loop that used it: this one, and that of
-        the synchronous clients."""
-        if self.answering is None:
+        """Closes what the faces hold, each in the event loop that used it."""
+        if self.by_face is None:
             return
         from provider.portal import portal
 
-        await asyncio.to_thread(portal().run, self.answering.aclose())
-        await self.answering.aclose()
+        await asyncio.to_thread(portal().run, self.by_face["sync"].aclose())
+        await self.by_face["async"].aclose()
         await asyncio.sleep(0.05)  # sockets close in the loop's next turns
 
     def client(self, face: str, **options: Any) -> Any:
@@ -64,10 +68,8 @@ def standin() -> Iterator[Target]:
 
 @contextlib.contextmanager
 def openai_in_process() -> Iterator[Target]:
-    from provider import build
-
     with serve(StandIn(KEY)) as served:
-        yield _in_process("openai/process", build(_hosted(served)), served)
+        yield _in_process("openai/process", _hosted(served), served)
 
 
 @contextlib.contextmanager
@@ -78,9 +80,7 @@ def openai_over_http() -> Iterator[Target]:
 
 @contextlib.contextmanager
 def local_in_process() -> Iterator[Target]:
-    from provider import build
-
-    yield _in_process("local/process", build(_local()), None)
+    yield _in_process("local/process", _local(), None)
 
 
 @contextlib.contextmanager
@@ -118,22 +118,32 @@ def _over_http(name: str, url: str, behind: StandIn | None) -> Target:
     return Target(name, sync, asynchronous, behind, http=True)
 
 
-def _in_process(name: str, answering: Any, behind: StandIn | None) -> Target:
-    from provider import AsyncOpenAI, OpenAI
+def _in_process(name: str, settings: Any, behind: StandIn | None) -> Target:
+    from provider import AsyncOpenAI, OpenAI, build
+
+    by_face = {"sync": build(settings), "async": build(settings)}
 
     def sync(**options: Any) -> Any:
-        return OpenAI(provider=answering, **options)
+        return OpenAI(provider=by_face["sync"], **options)
 
     def asynchronous(**options: Any) -> Any:
-        return AsyncOpenAI(provider=answering, **options)
+        return AsyncOpenAI(provider=by_face["async"], **options)
 
-    return Target(name, sync, asynchronous, behind, http=False, answering=answering)
+    return Target(name, sync, asynchronous, behind, http=False, by_face=by_face)
 
 
 def _settings(**values: Any) -> Any:
+    """Settings of the suite alone: no `.env`, no switch that somebody flipped here."""
     from provider import Settings
 
-    return Settings(_env_file=None, **values)
+    return Settings(_env_file=None, sllm_state_file=scratch() / "providers.json", **values)
+
+
+@functools.cache
+def scratch() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="sllm-contract-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _hosted(behind: StandIn) -> Any:
