@@ -13,6 +13,7 @@ from typing import Any
 from provider.base import ApiRequest, ApiResponse
 from provider.engine.request import Done, Event, Finished, GenerationRequest, Piece, Sampling, Usage
 from provider.local.language import Language
+from provider.local.portable import Portability
 from provider.protocol import sse
 from provider.protocol.chat import ChatRequest, parse
 from provider.protocol.chunks import Chunks
@@ -47,7 +48,7 @@ class Prepared:
         ]
 
 
-async def answer(request: ApiRequest, language: Language) -> ApiResponse:
+async def answer(request: ApiRequest, language: Language, portability: Portability) -> ApiResponse:
     """The completion or its stream; everything that can fail is checked before a stream begins."""
     long = len(request.body) > _INLINE
     chat = await asyncio.to_thread(read, request) if long else read(request)
@@ -55,11 +56,11 @@ async def answer(request: ApiRequest, language: Language) -> ApiResponse:
         prepared = await asyncio.to_thread(prepare, chat, language)
     else:
         prepared = prepare(chat, language)
-    headers = {}
-    if prepared.request.ignored:
-        headers["x-ignored-params"] = ", ".join(prepared.request.ignored)
+    headers = portability.headers(chat, foreign=not language.names().is_alias(chat.model))
+    if chat.ignored:
+        headers["x-ignored-params"] = ", ".join(chat.ignored)
     events = language.engine.stream(prepared.generation)
-    if prepared.request.stream:
+    if chat.stream:
         return await _streamed(prepared, events, headers)
     return ApiResponse.from_json(await _completed(prepared, events), headers=headers)
 

@@ -56,6 +56,14 @@ class Names:
             raise Forbidden("You are not allowed to generate embeddings from this model")
         raise ModelNotFound.of(asked)
 
+    def is_alias(self, asked: str) -> bool:
+        """Whether a name is (a dated snapshot of) an alias, rather than a model's own name."""
+        aliases = self.aliases or {}
+        own = asked in self._served()
+        return not own and (
+            _SNAPSHOT.sub("", asked) in aliases or asked in aliases or _ANY in aliases
+        )
+
     def alias_of(self, alias: str) -> str | None:
         """What an alias stands for, by its served name; None where it stands for nothing."""
         target = (self.aliases or {})[alias]

@@ -78,7 +78,9 @@ def load_language(settings: Settings) -> Language:
     from provider.engine import checkpoint
     from provider.engine.engine import Engine
     from provider.engine.limits import Limits
+    from provider.engine.threads import use_threads
 
+    use_threads(settings.local_llm_threads)
     adapters = _adapters(settings)
     quantization = settings.local_llm_quantization
     loaded = checkpoint.load(
@@ -133,7 +135,9 @@ def load_embedding(settings: Settings) -> Embedding:
     """Loads the embedding model. Raises `ConfigurationError`."""
     from provider.engine.embed_queue import EmbedQueue
     from provider.engine.embedder import Embedder
+    from provider.engine.threads import use_threads
 
+    use_threads(settings.local_llm_threads)
     embedder = Embedder.load(
         settings.local_embedding_model,
         settings.local_embedding_device,

@@ -14,6 +14,7 @@ from provider.errors import ApiError, MethodNotAllowed, NotFound
 from provider.local import adapters, chat, embeddings, figures, models, parts
 from provider.local.lazy import Lazy
 from provider.local.names import Names
+from provider.local.portable import Portability
 
 if TYPE_CHECKING:
     from provider.local.embedding import Embedding
@@ -40,6 +41,7 @@ class LocalProvider:
     ) -> None:
         self._settings = settings
         self._held = parts.Held(settings, language, embedding)
+        self._portability = Portability(settings.portability)
         self._created = int(time.time())
 
     @property
@@ -116,7 +118,7 @@ class LocalProvider:
         return figures.samples(language.engine.stats(), language.name) if language else ()
 
     async def _chat(self, request: ApiRequest) -> ApiResponse:
-        return await chat.answer(request, await self.language.get())
+        return await chat.answer(request, await self.language.get(), self._portability)
 
     async def _embed(self, request: ApiRequest) -> ApiResponse:
         return await embeddings.answer(request, await self.embedding.get(), self._names())

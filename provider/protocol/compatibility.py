@@ -164,6 +164,9 @@ _BOUNDS: dict[type, Callable[[Any], str]] = {
 }
 
 
+_PIPE = "\\|"
+
+
 def table(shape: Object) -> Iterator[str]:
     """A Markdown table: rows that differ in nothing once, nothing below what is refused whole."""
     yield "| Field | Status | Takes | Remark |"
@@ -173,7 +176,8 @@ def table(shape: Object) -> Iterator[str]:
         if refused and row.path.startswith((f"{refused}.", f"{refused}[")):
             continue
         refused = row.path if row.support == "refused" else ""
-        yield f"| `{row.path}` | {row.support} | {row.takes.replace('|', '/')} | {row.why} |"
+        cells = (f"`{row.path}`", row.support, row.takes, row.why)
+        yield f"| {' | '.join(cell.replace('|', _PIPE) for cell in cells)} |"
 
 
 def document() -> str:

@@ -108,7 +108,7 @@ def _message(content: Parameter, why: str = "", **fields: Parameter) -> Paramete
     return Parameter(Object({**common, **fields}), why)
 
 
-_NAME = Parameter(String(1, 64), _SPEAKER)
+_NAME = Parameter(String(1, 64, "[^\\s<|\\\\/>]+"), _SPEAKER)
 _AUDIO = Parameter(
     Object({"id": Parameter(String(), required=True)}), TEXT_ONLY, "refused", nullable=True
 )

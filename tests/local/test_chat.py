@@ -113,3 +113,9 @@ def test_the_sync_client(provider: LocalProvider) -> None:
     stream = client.chat.completions.create(**ASK, stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
     assert "".join(pieces) == whole.choices[0].message.content
+
+
+async def test_a_name_that_only_exists_here_is_reported(provider: LocalProvider) -> None:
+    response = await answered(provider, **{**ASK, "model": "exaone-tiny"})
+    assert response.headers["x-portability"].startswith("model: OpenAI has no model 'exaone-tiny'")
+    assert "x-portability" not in (await answered(provider, **ASK)).headers

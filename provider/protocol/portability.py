@@ -1,0 +1,103 @@
+"""What the local provider takes and OpenAI would refuse: a request that cannot be rolled back.
+
+The other direction needs no lint: what OpenAI takes and the local provider does not is refused at
+once, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from provider.errors import InvalidRequest
+from provider.protocol.chat import ChatRequest
+
+_DESCRIPTION = 1024
+_HEADER = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`param` is the parameter, `message` what OpenAI would do and how to mend it."""
+
+    param: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.param}: {self.message}"
+
+
+def findings(request: ChatRequest) -> tuple[Finding, ...]:
+    """Everything about a request that OpenAI would refuse or read otherwise."""
+    return tuple(finding for rule in _RULES for finding in rule(request))
+
+
+def foreign_model(asked: str) -> Finding:
+    """A model that only exists here."""
+    return Finding(
+        "model", f"OpenAI has no model '{asked}'; ask for a name of MODEL_ALIASES instead."
+    )
+
+
+def header(found: Iterable[Finding]) -> str:
+    """The value of `x-portability`: one line of ASCII, shortened where it is very long."""
+    text = "; ".join(map(str, found)).replace("\n", " ")
+    encoded = text.encode("ascii", "backslashreplace").decode()
+    return encoded if len(encoded) <= _HEADER else encoded[: _HEADER - 3] + "..."
+
+
+def enforce(found: Sequence[Finding]) -> None:
+    """Raises `InvalidRequest` for the first finding, naming how many there are."""
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise InvalidRequest(
+            f"Not portable: {found[0]}{more} (PORTABILITY=enforce refuses what a rollback to "
+            "OpenAI would break; PORTABILITY=warn only reports it.)",
+            param=found[0].param,
+            code="not_portable",
+        )
+
+
+def _logit_bias(request: ChatRequest) -> Iterator[Finding]:
+    if request.logit_bias:
+        yield Finding(
+            "logit_bias",
+            "token ids belong to one tokenizer, and OpenAI would bias other tokens; leave it out "
+            "or set it per provider.",
+        )
+
+
+_WITH_PREDICTION: tuple[tuple[str, Callable[[ChatRequest], bool]], ...] = (
+    ("n", lambda request: request.n > 1),
+    ("logprobs", lambda request: request.logprobs is not None),
+    ("presence_penalty", lambda request: request.presence_penalty > 0),
+    ("frequency_penalty", lambda request: request.frequency_penalty > 0),
+    ("tools", lambda request: bool(request.tools.declared)),
+    (
+        "max_completion_tokens",
+        lambda request: (
+            request.max_tokens is not None and request.max_tokens_param == "max_completion_tokens"
+        ),
+    ),
+)
+
+
+def _prediction(request: ChatRequest) -> Iterator[Finding]:
+    """https://platform.openai.com/docs/guides/predicted-outputs#limitations"""
+    for name, used in _WITH_PREDICTION if request.prediction else ():
+        if used(request):
+            yield Finding("prediction", f"OpenAI refuses it together with '{name}'; send one.")
+
+
+def _descriptions(request: ChatRequest) -> Iterator[Finding]:
+    for function in request.tools.declared:
+        if len(function.description or "") > _DESCRIPTION:
+            path = function.path.removesuffix("parameters") + "description"
+            yield Finding(path, f"OpenAI takes at most {_DESCRIPTION} characters; shorten it.")
+
+
+_RULES: tuple[Callable[[ChatRequest], Iterator[Finding]], ...] = (
+    _logit_bias,
+    _prediction,
+    _descriptions,
+)
