@@ -61,15 +61,19 @@ class Lazy(click.Group):
 def load(name: str) -> click.Command:
     """The subcommand itself.
 
-    Raises `click.ClickException` naming the extra whose packages are not installed.
+    Raises `click.ClickException` naming the extra whose packages are not installed, or saying that
+    the room itself is not.
     """
     home, extra, _ = SUBCOMMANDS[name]
     module, attribute = home.split(":")
     try:
         command = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing in _OURS:
+        if error.name in (module, module.partition(".")[0]):
+            raise click.ClickException(
+                f"`sllm {name}` is not part of this installation."
+            ) from error
+        if (error.name or "").split(".")[0] in _OURS:
             raise
         raise click.ClickException(
             f"`sllm {name}` needs the package {error.name!r}, which is not installed: "

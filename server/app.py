@@ -87,8 +87,10 @@ def _add_operations(app: FastAPI, carrier: Carrier, drain: Drain, metrics: Metri
 
     @app.get("/ready")
     async def _ready(request: Request) -> Response:
-        exchange_of(request.scope).route = "/ready"
-        return health.ready(carrier.provider, drain)
+        exchange = exchange_of(request.scope)
+        exchange.route = "/ready"
+        known = carrier.keys.knows(exchange.headers, exchange.client)
+        return health.ready(carrier.provider, drain, details=known)
 
     @app.get("/metrics")
     async def _metrics(request: Request) -> Response:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from provider.errors import ConfigurationError, Forbidden, Unauthenticated
+from provider.errors import ApiError, ConfigurationError, Forbidden, Unauthenticated
 
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?")
@@ -58,6 +58,14 @@ class Keys:
             self._refuse_foreign_page(headers)
             return Caller(f"ip-{client}")
         raise _unauthenticated(presented)
+
+    def knows(self, headers: Mapping[str, str], client: str) -> bool:
+        """Whether `caller` would accept the request."""
+        try:
+            self.caller(headers, client)
+        except ApiError:
+            return False
+        return True
 
     def administrator(self, headers: Mapping[str, str], client: str) -> Caller:
         """The caller, who must hold the admin key.

@@ -37,9 +37,11 @@ class Boundary:
         if scope["method"] == "HEAD":
             # As GET; the HTTP server leaves the body out.
             inner["method"] = exchange.method = "GET"
-        await self._answer(exchange, inner, receive, exchange.recording(send))
-        self._metrics.request_done(exchange)
-        logs.request_done(exchange)
+        try:
+            await self._answer(exchange, inner, receive, exchange.recording(send))
+        finally:
+            self._metrics.request_done(exchange)
+            logs.request_done(exchange)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -49,13 +51,27 @@ class Boundary:
         except ClientGone:
             exchange.outcome = "hangup"
             exchange.status = exchange.status or HANGUP_STATUS
-        except asyncio.CancelledError:
-            if not exchange.expired:
+        except asyncio.CancelledError as error:
+            if exchange.expired:
+                await _fail(exchange, shutting_down(), send)
+            elif _cancelled_from_outside():
                 raise
-            await _fail(exchange, shutting_down(), send)
+            else:
+                await self._unexpected(exchange, error, send)
         except Exception as error:  # noqa: BLE001 - the outermost handler
-            logs.unexpected(exchange, error)
-            await _fail(exchange, internal(exchange.request_id), send)
+            await self._unexpected(exchange, error, send)
+
+    @staticmethod
+    async def _unexpected(exchange: Exchange, error: BaseException, send: Send) -> None:
+        logs.unexpected(exchange, error)
+        await _fail(exchange, internal(exchange.request_id), send)
+
+
+def _cancelled_from_outside() -> bool:
+    """Whether this task itself was cancelled; otherwise a provider let a cancellation of its own
+    escape, which is a failure like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _fail(exchange: Exchange, error: ApiError, send: Send) -> None:

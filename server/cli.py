@@ -171,15 +171,16 @@ def models(url: str | None, key: str | None, env_file: Path | None) -> None:
 
 @click.command()
 @_url
+@_key
 @_env_file
 @_plainly
-def status(url: str | None, env_file: Path | None) -> None:
+def status(url: str | None, key: str | None, env_file: Path | None) -> None:
     """Say whether a server runs and is ready."""
     from server.ask import NoServer, ask
 
     address = _address(url, env_file)
     try:
-        code, body = ask(address + "/ready")
+        code, body = ask(address + "/ready", key)
     except NoServer as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{address}: {body.get('status')}")

@@ -14,8 +14,11 @@ def health(provider: Provider) -> JSONResponse:
     return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
 
-def ready(provider: Provider, drain: Drain) -> JSONResponse:
-    """200 while requests are welcome; 503 while loading, draining or broken."""
+def ready(provider: Provider, drain: Drain, *, details: bool) -> JSONResponse:
+    """200 while requests are welcome; 503 while loading, draining or broken.
+
+    `details` adds what the provider says of itself: not for strangers.
+    """
     facts = health_of(provider)
     if drain.draining:
         status = "draining"
@@ -23,4 +26,6 @@ def ready(provider: Provider, drain: Drain) -> JSONResponse:
         status = "dead"
     else:
         status = "ready" if facts["ready"] else "loading"
-    return JSONResponse({"status": status, **facts}, 200 if status == "ready" else 503)
+    return JSONResponse(
+        {"status": status, **(facts if details else {})}, 200 if status == "ready" else 503
+    )

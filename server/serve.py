@@ -21,6 +21,7 @@ def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = Non
     models loaded. Raises `ConfigurationError` for what cannot work, a port in use first of all.
     """
     try:
+        from server import connection  # noqa: F401 - needs httptools
         from server.app import create_app
         from server.listening import bind, server_for
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -121,6 +122,16 @@ async def test_an_unexpected_failure_tells_the_client_nothing_but_the_id(
     assert "mine-1" in error_of(response)["message"]
     assert "sauce" not in response.text
     assert "sauce" not in caplog.text
+
+
+async def test_a_cancellation_that_escapes_a_provider_is_a_failure(
+    client: Client, scripted: Scripted
+) -> None:
+    scripted.scripts[CHAT] = fails(asyncio.CancelledError())
+    async with client() as c:
+        response = await c.post(CHAT, json={})
+    assert response.status_code == 500
+    assert error_of(response)["type"] == "server_error"
 
 
 async def test_an_error_answer_of_the_provider_passes_as_it_is(

@@ -20,6 +20,10 @@ from tests.server.wire import CHAT, broken_off
 
 async def test_health_and_readiness_follow_the_provider(client: Client, scripted: Scripted) -> None:
     async with client(sllm_api_keys=["k"]) as c:
+        scripted.state = {"engine": {"queue": 0}}
+        assert (await c.get("/ready")).json() == {"status": "ready"}
+        known = await c.get("/ready", headers={"authorization": "Bearer k"})
+        assert known.json()["engine"] == {"queue": 0}
         for state, health, ready, status in (
             ({}, 200, 200, "ready"),
             ({"ready": False}, 200, 503, "loading"),
