@@ -10,15 +10,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from provider.vectors import queue, work
-from provider.vectors.embedding import Embedder
+from provider.settings import Settings
+from provider.vectors import catalog, queue, work
+from provider.vectors.database import Database
+from provider.vectors.embedding import Embedder, MakeEmbedder, compare_probe, from_settings, probe
+from provider.vectors.flow import run
 from provider.vectors.queue import Entry
 from provider.vectors.source import Source
 from provider.vectors.spaces import Space
@@ -134,15 +138,40 @@ def _contention() -> Retrying:
     )
 
 
-class Mirror:
-    """Keeps spaces fresh from a thread of its own, through failures of database and embedder.
+@contextmanager
+def drainer(settings: Settings, name: str, make: MakeEmbedder) -> Iterator[Drainer]:
+    """A drainer of one space with a connection of its own. `name` is a space's or a provider's."""
+    database = Database(settings)
+    try:
+        with database.connect(autocommit=True) as connection:
+            found = run(connection, catalog.load(settings))
+            space = found.space(name)
+            found.of(settings, space.provider)  # the settings still mean the model that filled it
+            embedder = make(space.provider)
+            compare_probe(space, probe(embedder))
+            yield Drainer(connection, found.source, space, embedder)
+    finally:
+        database.close()
 
-    `spaces` are the names to keep fresh; each pass opens what it needs. Errors are logged and
-    tried again with a growing pause; apps never wait for any of this.
+
+class Mirror:
+    """Keeps one space fresh from a thread, through failures of the database and of the embedder.
+
+    Errors are logged and tried again with a growing pause; apps never wait for any of this.
     """
 
-    def __init__(self, open_drainers: Any, interval: float = 0.2) -> None:
-        self._open = open_drainers
+    def __init__(
+        self,
+        settings: Settings,
+        space: str,
+        *,
+        make: MakeEmbedder | None = None,
+        interval: float = 0.2,
+    ) -> None:
+        self.space = space
+        self.drained = Drained()
+        self._settings = settings
+        self._make = make or from_settings(settings)
         self._interval = interval
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -152,22 +181,24 @@ class Mirror:
         pause = self._interval
         while not self._stop.is_set():
             try:
-                with self._open() as drainers:
-                    pause = self._interval
-                    self._drain(drainers)
+                with drainer(self._settings, self.space, self._make) as opened:
+                    while not self._stop.is_set():
+                        step = opened.step()
+                        self.drained.add(step)
+                        pause = self._interval
+                        if not step.entries:
+                            self._stop.wait(self._interval)
             except Exception as error:  # noqa: BLE001 - the outermost handler of a thread
-                _log.warning("the mirror pauses for %.1f s: %s", pause, error)
+                _log.warning("the mirror of %s pauses for %.1f s: %s", self.space, pause, error)
                 self._stop.wait(pause)
                 pause = min(30.0, pause * 2)
 
-    def _drain(self, drainers: Sequence[Drainer]) -> None:
-        while not self._stop.is_set():
-            if not any(drainer.step().entries for drainer in drainers):
-                self._stop.wait(self._interval)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self.follow, name="sllm-mirror", daemon=True)
+    def start(self) -> Mirror:
+        self._thread = threading.Thread(
+            target=self.follow, name=f"mirror {self.space}", daemon=True
+        )
         self._thread.start()
+        return self
 
     def stop(self) -> None:
         """Finish the batch under way and end the thread. Idempotent."""
