@@ -13,10 +13,9 @@ from provider.protocol.schema.document import Document
 from provider.protocol.schema.emit import Emitter
 from provider.protocol.schema.formula import node
 from provider.protocol.schema.keywords import read
-from provider.protocol.schema.limits import MAX_TEXT
+from provider.protocol.schema.limits import MAX_EFFORT, MAX_TEXT
 from provider.protocol.schema.refused import SchemaRefused
-from provider.protocol.schema.regular.algebra import TooComplex
-from provider.protocol.schema.shape import NoComplement, TooManyAlternatives
+from provider.protocol.schema.regular.effort import TooComplex, allowance
 from provider.protocol.schema.values import Values
 
 Schema = Mapping[str, Any] | bool
@@ -73,12 +72,12 @@ def _compile(text: str) -> Constraint:
 
 def _rules(text: str, name: str, prefix: str) -> str:
     """The grammar of a schema, under the rule `name`; all other names start with `prefix`."""
-    document = Document(json.loads(text))
-    emitter = Emitter(Values(document, read), prefix)
     try:
-        start = emitter.start(node(document.root_address()))
-    except (TooManyAlternatives, TooComplex, NoComplement) as why:
-        raise SchemaRefused("", "", f"its alternatives cannot be told apart: {why!r}") from why
+        with allowance(MAX_EFFORT):
+            emitter = Emitter(Values(Document(json.loads(text)), read), prefix)
+            start = emitter.start(node(emitter.values.document.root_address()))
+    except TooComplex:
+        raise SchemaRefused("", "", "its parts combine in too many ways.") from None
     except RecursionError:
         raise SchemaRefused("", "", "it is nested too deeply.") from None
     if not emitter.grammar.productive(start):
@@ -91,5 +90,5 @@ def _checked(grammar: str, key: str) -> Constraint:
 
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if failed:
-        raise SchemaRefused("", "", messages[0])
+        raise SchemaRefused("", "", f"the grammar cannot be built: {messages[0][:500]}")
     return Constraint(grammar, key)

@@ -23,7 +23,15 @@ _DRAFTS = {
     "json-schema.org/draft/2020-12/schema": 2020,
 }
 _LATEST = 2020
-_INSTANCES = frozenset({"enum", "const", "default", "examples", "example"})
+_TEXTS = frozenset({"title", "description", "$comment", "markdownDescription"})
+_SCHEMAS = frozenset(
+    {"additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items"}
+    | {"not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
+)
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "items", "prefixItems"})
+_MAPS = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,9 @@ class Document:
     def __init__(self, root: Any) -> None:
         self.root = root
         self._places: list[Place] = []
-        self._addresses: dict[str, int] = {}
+        self._addresses: dict[tuple[str, int, int], int] = {}
+        self._contents: dict[Any, int] = {}
+        self._known: dict[int, int] = {}
         self._resources: dict[str, Place] = {}
         self._anchors: dict[tuple[str, str], Place] = {}
         self._dynamic: dict[str, list[Place]] = {}
@@ -120,10 +130,27 @@ class Document:
         return SchemaRefused(keyword, origin.pointer, f"nothing stands at '{reference}'.")
 
     def _address(self, place: Place) -> int:
-        found = self._addresses.get(place.pointer)
+        key = (place.base, place.draft, self._content(place.schema))
+        found = self._addresses.get(key)
         if found is None:
-            found = self._addresses[place.pointer] = len(self._places)
+            found = self._addresses[key] = len(self._places)
             self._places.append(place)
+        return found
+
+    def _content(self, value: Any) -> int:
+        """A number that equal schemas share; titles and descriptions make no difference."""
+        known = self._known.get(id(value))
+        if known is not None:
+            return known
+        key: Any
+        if isinstance(value, dict):
+            key = tuple((k, self._content(v)) for k, v in value.items() if not _annotates(k, v))
+        elif isinstance(value, list):
+            key = (list, *map(self._content, value))
+        else:
+            return self._contents.setdefault((type(value), value), len(self._contents))
+        found = self._contents.setdefault(key, len(self._contents))
+        self._known[id(value)] = found
         return found
 
     def _index(self, root: Place) -> None:
@@ -148,22 +175,22 @@ class Document:
 
 
 def _walk_all(root: Place) -> Iterator[Place]:
+    """Every subschema: what merely looks like one inside of `enum` or an unknown keyword is not."""
     stack = [root]
     while stack:
         place = stack.pop()
         yield place
-        if isinstance(place.schema, dict):
-            stack += [
-                _enter(place, value, step)
-                for step, value in place.schema.items()
-                if isinstance(value, (dict, list)) and step not in _INSTANCES
-            ]
-        elif isinstance(place.schema, list):
-            stack += [
-                _enter(place, value, step)
-                for step, value in enumerate(place.schema)
-                if isinstance(value, (dict, list))
-            ]
+        if not isinstance(place.schema, dict):
+            continue
+        for keyword, value in place.schema.items():
+            holder = _enter(place, value, keyword)
+            if keyword in _SCHEMAS and isinstance(value, dict):
+                stack.append(holder)
+            elif keyword in _LISTS and isinstance(value, list):
+                stack += [_enter(holder, v, at) for at, v in enumerate(value)]
+            elif keyword in _MAPS and isinstance(value, dict):
+                inner = Place(value, place.at(keyword), place.base, place.draft)
+                stack += [_enter(inner, v, name) for name, v in value.items()]
 
 
 def _enter(parent: Place, schema: Any, step: str | int) -> Place:
@@ -181,6 +208,11 @@ def _with_base(place: Place) -> Place:
         )
     base = urldefrag(urljoin(place.base, own))[0]
     return Place(place.schema, place.pointer, base, draft)
+
+
+def _annotates(keyword: str, value: Any) -> bool:
+    """Text beside a schema. A property of that name has a schema, which is not text."""
+    return isinstance(value, str) and keyword in _TEXTS
 
 
 def _id_keyword(draft: int) -> str:

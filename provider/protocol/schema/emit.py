@@ -12,12 +12,14 @@ from provider.protocol.schema.numbers import NotRegular, Numbers
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import algebra, decide, terminal
 from provider.protocol.schema.regular.algebra import Re
-from provider.protocol.schema.shape import ANYTHING, Shape, TooManyAlternatives
+from provider.protocol.schema.regular.effort import TooComplex
+from provider.protocol.schema.shape import ANYTHING, NoComplement, Shape, TooManyAlternatives
 from provider.protocol.schema.values import Values
 
 OPEN_BRACE, CLOSE_BRACE = Symbol("text", text='"{"'), Symbol("text", text='"}"')
 OPEN_BRACKET, CLOSE_BRACKET = Symbol("text", text='"["'), Symbol("text", text='"]"')
 COMMA, COLON = Symbol("text", text='","'), Symbol("text", text='":"')
+_SUSPECTS = ("oneOf", "not", "if", "anyOf", "allOf", "dependentSchemas", "dependencies", "$ref")
 _NULL = Symbol("text", text='"null"')
 _BOOLEANS = {True: Symbol("text", text='"true"'), False: Symbol("text", text='"false"')}
 
@@ -30,16 +32,52 @@ class Emitter:
         self.grammar = Grammar(prefix)
         self._rules: dict[Formula, Symbol] = {}
         self._pending: list[tuple[Symbol, Formula]] = []
+        self._origins: dict[Formula, int] = {}
 
     def start(self, formula: Formula) -> Symbol:
         """The rule of `formula`; all that it needs is defined when this returns."""
         rule = self.rule(formula)
         while self._pending:
             waiting, what = self._pending.pop()
-            self.grammar.define(waiting, self._body(what))
+            self._define(waiting, what)
             if len(self.grammar.rules) > MAX_RULES:
-                raise TooManyAlternatives
+                raise self._unwieldy(what)
         return rule
+
+    def _define(self, rule: Symbol, formula: Formula) -> None:
+        try:
+            self.grammar.define(rule, self._body(formula))
+        except SchemaRefused as refusal:
+            if refusal.path:
+                raise
+            raise refusal.inside(self._pointer(formula)) from refusal
+        except (TooComplex, TooManyAlternatives, NoComplement) as why:
+            raise self._unwieldy(formula) from why
+
+    def _pointer(self, formula: Formula) -> str:
+        """The place that a formula comes from, or one of those it is made of."""
+        stack = [formula]
+        while stack:
+            at = stack.pop()
+            address = at.args[0] if at.kind == NODE else self._origins.get(at)
+            if address is not None:
+                return self.values.document.place(address).pointer
+            stack += [a for a in reversed(at.args) if isinstance(a, Formula)]
+        return ""
+
+    def _unwieldy(self, formula: Formula) -> SchemaRefused:
+        culprit = self.values.culprit
+        pointer, keyword = self._pointer(formula), ""
+        if culprit is not None:
+            place = self.values.document.place(culprit)
+            pointer = place.pointer
+            keyword = next((k for k in _SUSPECTS if k in place.schema), "")
+        return SchemaRefused(
+            keyword,
+            pointer,
+            "its alternatives overlap in too many ways to be told apart exactly.",
+            mend="Use 'anyOf', or give each alternative a required property with its own 'const'.",
+        )
 
     def rule(self, formula: Formula) -> Symbol:
         formula = self._resolved(formula)
@@ -57,6 +95,7 @@ class Emitter:
             meaning = self.values.meaning(formula.args[0])
             if meaning.kind not in (NODE, IS) and meaning != TRUE:
                 break
+            self._origins.setdefault(meaning, formula.args[0])
             formula = meaning
         return is_(ANYTHING) if formula == TRUE else formula
 

@@ -93,30 +93,43 @@ class _Members:
         return choice(options)
 
     def after(self, at: int, count: int) -> Symbol:
-        """Fields from `at` on; a rule of its own where a second way leads to it."""
+        """Fields from `at` on, in one sequence as long as there is one way only."""
         parts: list[Symbol] = []
-        while at < len(self.fields):
-            field = self.fields[at]
-            step = min(count + 1, self.most)
-            full = self.high is not None and count >= self.high
-            if full and field.required:
-                return NOTHING
-            if not full and (field.required or step == count):
-                member = sequence([COMMA, field.member]) if count else field.member
-                parts.append(member if field.required else optional(member))
-                count = step
-            elif not full:
-                member = sequence([COMMA, field.member]) if count else field.member
-                taken = sequence([member, self._rule(at + 1, step)])
-                return sequence([*parts, choice([taken, self._rule(at + 1, count)])])
+        while at < len(self.fields) and not self._forks(at, count):
+            part, count = self._step(at, count)
+            parts.append(part)
             at += 1
-        return sequence([*parts, self._tail(count)])
+        return sequence([*parts, self._body(at, count)])
+
+    def _forks(self, at: int, count: int) -> bool:
+        """Whether it makes a difference if field `at` is there."""
+        return not self.fields[at].required and count < self.most
+
+    def _step(self, at: int, count: int) -> tuple[Symbol, int]:
+        """Field `at` where it makes none: required, or optional with enough members before."""
+        field = self.fields[at]
+        if self.high is not None and count >= self.high:
+            return (NOTHING if field.required else EMPTY_TEXT), count
+        member = sequence([COMMA, field.member]) if count else field.member
+        return (member if field.required else optional(member)), min(count + 1, self.most)
+
+    def _body(self, at: int, count: int) -> Symbol:
+        """Fields from `at` on; what follows is in rules, which other ways share."""
+        if at == len(self.fields):
+            return self._tail(count)
+        if not self._forks(at, count):
+            part, count = self._step(at, count)
+            return sequence([part, self._rule(at + 1, count)])
+        field = self.fields[at]
+        member = sequence([COMMA, field.member]) if count else field.member
+        taken = sequence([member, self._rule(at + 1, min(count + 1, self.most))])
+        return choice([taken, self._rule(at + 1, count)])
 
     def _rule(self, at: int, count: int) -> Symbol:
         found = self._rules.get((at, count))
         if found is None:
             found = self._rules[at, count] = self.emitter.grammar.reserve()
-            self.emitter.grammar.define(found, self.after(at, count))
+            self.emitter.grammar.define(found, self._body(at, count))
         return found
 
     def _tail(self, count: int) -> Symbol:

@@ -74,6 +74,8 @@ def _join(
     found.pop(neutral, None)
     if absorbing in found:
         return absorbing
+    if any(o.kind == NOT and o.args[0] in found for o in found):
+        return absorbing
     if len(found) == 1:
         return next(iter(found))
     return Formula(kind, tuple(found)) if found else neutral

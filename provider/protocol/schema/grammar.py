@@ -93,10 +93,13 @@ class Grammar:
         changed = True
         while changed:
             changed = False
-            for number, body in enumerate(self.rules):
+            for number in range(len(self.rules) - 1, -1, -1):  # what is used is defined later
+                body = self.rules[number]
                 if number not in alive and body is not None and _ends(body, alive):
                     alive.add(number)
                     changed = True
+        if len(alive) == len(self.rules):
+            return True
         self.rules = [
             _pruned(body, alive) if body is not None and number in alive else None
             for number, body in enumerate(self.rules)

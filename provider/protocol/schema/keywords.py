@@ -8,6 +8,7 @@ and Boolean `exclusiveMinimum` keep their older meaning in every draft: who writ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from provider.protocol.schema import check
@@ -18,7 +19,7 @@ from provider.protocol.schema.keywords_object import OBJECT, object_parts
 from provider.protocol.schema.keywords_scalar import NUMBER, STRING, numbers, strings
 from provider.protocol.schema.objects import Objects
 from provider.protocol.schema.refused import SchemaRefused
-from provider.protocol.schema.shape import ANYTHING, TYPES, Shape, constants
+from provider.protocol.schema.shape import ANYTHING, TYPES, Shape, constants, only_objects
 from provider.protocol.schema.unevaluated import unevaluated
 from provider.protocol.schema.values import Values
 
@@ -66,9 +67,7 @@ def _assertions(values: Values, place: Place) -> list[Formula]:
     )
     if keywords & OBJECT:
         objects, more = object_parts(values, place)
-        shape = Shape(
-            shape.null, shape.booleans, shape.numbers, shape.strings, shape.arrays, objects
-        )
+        shape = replace(shape, objects=objects)
         parts += more
     if allowed is not None:
         shape = shape.intersect(allowed)
@@ -161,35 +160,23 @@ def _dependent(keyword: str) -> Callable[[Values, Place], Formula]:
         table = check.mapping(place, keyword)
         parts = []
         for name, consequence in table.items():
-            absent = is_(_with_objects(Objects(named=((name, FALSE),))))
+            absent = is_(only_objects(Objects(named=((name, FALSE),))))
             if isinstance(consequence, list):
                 if not all(isinstance(n, str) for n in consequence):
                     raise SchemaRefused(
                         keyword, place.pointer, f"'{name}' must list property names."
                     )
                 needed = tuple(dict.fromkeys(consequence))
-                then = is_(_with_objects(Objects(required=needed)))
+                then = is_(only_objects(Objects(required=needed)))
             elif isinstance(consequence, str):  # draft 3
-                then = is_(_with_objects(Objects(required=(consequence,))))
+                then = is_(only_objects(Objects(required=(consequence,))))
             else:
                 then = node(values.document.child(place, keyword, name))
-            present = is_(_with_objects(Objects(required=(name,))))
+            present = is_(only_objects(Objects(required=(name,))))
             parts.append(some(absent, every(present, then)))
         return every(*parts)
 
     return apply
-
-
-def _with_objects(objects: Objects) -> Shape:
-    """Anything, but objects only of this set."""
-    return Shape(
-        ANYTHING.null,
-        ANYTHING.booleans,
-        ANYTHING.numbers,
-        ANYTHING.strings,
-        ANYTHING.arrays,
-        (objects,),
-    )
 
 
 _APPLICATORS: dict[str, Callable[[Values, Place], Any]] = {

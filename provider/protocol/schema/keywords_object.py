@@ -7,11 +7,11 @@ from provider.protocol.schema.document import Place
 from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, is_, node
 from provider.protocol.schema.keywords_scalar import pattern
 from provider.protocol.schema.limits import MAX_REQUIRED_ITEMS
-from provider.protocol.schema.objects import OPEN, Objects, partition
+from provider.protocol.schema.objects import Objects, partition
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import algebra
-from provider.protocol.schema.regular.algebra import TooComplex
-from provider.protocol.schema.shape import ANYTHING, Shape
+from provider.protocol.schema.regular.effort import TooComplex
+from provider.protocol.schema.shape import only_objects
 from provider.protocol.schema.values import Values
 
 OBJECT = frozenset(
@@ -83,14 +83,4 @@ def _names(values: Values, place: Place) -> Formula:
     if allowed == algebra.ALL:
         return TRUE
     rest = ((allowed, TRUE), (algebra.negate(allowed), FALSE))
-    only = Objects(rest=OPEN if allowed == algebra.ALL else rest)
-    return is_(
-        Shape(
-            ANYTHING.null,
-            ANYTHING.booleans,
-            ANYTHING.numbers,
-            ANYTHING.strings,
-            ANYTHING.arrays,
-            (only,),
-        )
-    )
+    return is_(only_objects(Objects(rest=rest)))

@@ -14,3 +14,5 @@ MAX_REQUIRED_ITEMS = 10_000
 """minItems and minProperties: members that an answer must have."""
 MAX_RULES = 60_000
 """Symbols of the grammar."""
+MAX_EFFORT = 400_000
+"""Steps spent on telling sets of values apart; about a second."""

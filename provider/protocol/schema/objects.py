@@ -8,6 +8,7 @@ from provider.protocol.schema.arrays import least
 from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, negate
 from provider.protocol.schema.regular import algebra, decide
 from provider.protocol.schema.regular.algebra import Re
+from provider.protocol.schema.regular.effort import TooComplex, spend
 
 Rest = tuple[tuple[Re, Formula], ...]
 """Disjoint sets of names that cover every name, each with what its members' values must be."""
@@ -47,6 +48,7 @@ class Objects:
 
     def intersect(self, other: Objects) -> Objects | None:
         names = dict.fromkeys([n for n, _ in self.named] + [n for n, _ in other.named])
+        spend(len(names))
         return Objects(
             tuple((n, every(self.value(n), other.value(n))) for n in names),
             _both(self.rest, other.rest),
@@ -135,7 +137,7 @@ def partition(patterns: list[tuple[Re, Formula]], additional: Formula) -> Rest:
                 split.append((outside, values))
         parts = split
         if len(parts) > 64:
-            raise algebra.TooComplex
+            raise TooComplex
     return tuple((names, every(*values) if values else additional) for names, values in parts)
 
 

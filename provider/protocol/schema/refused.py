@@ -31,3 +31,9 @@ class SchemaRefused(InvalidRequest):
     def at(self, param: str) -> SchemaRefused:
         """The same refusal for another request parameter (a tool's schema, say)."""
         return SchemaRefused(self.keyword, self.path, self.reason, mend=self.mend, param=param)
+
+    def inside(self, path: str) -> SchemaRefused:
+        """The same refusal, for the subschema at `path`."""
+        return SchemaRefused(
+            self.keyword, path, self.reason, mend=self.mend, param=self.param or PARAM
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from provider.protocol.schema import arrays, numbers, objects
@@ -11,10 +11,12 @@ from provider.protocol.schema.arrays import Arrays
 from provider.protocol.schema.formula import FALSE, Formula, is_
 from provider.protocol.schema.numbers import Numbers, exact
 from provider.protocol.schema.objects import Objects
-from provider.protocol.schema.regular import algebra, decide
+from provider.protocol.schema.regular import algebra
 from provider.protocol.schema.regular.algebra import Re
+from provider.protocol.schema.regular.effort import spend
 
 _ALTERNATIVES = 400
+_PAIRS = 20_000
 T = TypeVar("T", Numbers, Arrays, Objects)
 
 
@@ -69,29 +71,18 @@ class Shape:
             _others(objects.ALL, self.objects, Objects.complement, Objects.intersect),
         )
 
-    def without_strings(self) -> Shape:
-        return Shape(
-            self.null, self.booleans, self.numbers, algebra.EMPTY, self.arrays, self.objects
-        )
-
-    @property
-    def plainly_empty(self) -> bool:
-        """No part at all; the texts of strings are searched, the inside of parts is not."""
-        return not (
-            self.null or self.booleans or self.numbers or self.arrays or self.objects
-        ) and decide.is_empty(self.strings)
-
 
 def _bounded(parts: Sequence[T]) -> tuple[T, ...]:
     found = tuple(dict.fromkeys(parts))
-    if len(found) > _ALTERNATIVES:
+    if len(found) > (_PAIRS if found and isinstance(found[0], Numbers) else _ALTERNATIVES):
         raise TooManyAlternatives
     return found
 
 
 def _pairs(a: tuple[T, ...], b: tuple[T, ...], meet: Callable[[T, T], T | None]) -> tuple[T, ...]:
-    if len(a) * len(b) > _ALTERNATIVES * 8:
+    if len(a) * len(b) > _PAIRS:
         raise TooManyAlternatives
+    spend(len(a) * len(b))
     return _bounded([m for x in a for y in b if (m := meet(x, y)) is not None])
 
 
@@ -111,6 +102,17 @@ def _others(
 
 
 ANYTHING = Shape(True, frozenset({True, False}), numbers.ALL, algebra.ALL, arrays.ALL, objects.ALL)
+
+
+def only_objects(*objects_: Objects) -> Shape:
+    """Anything, but objects only of these sets."""
+    return replace(ANYTHING, objects=objects_)
+
+
+def only_arrays(*arrays_: Arrays) -> Shape:
+    """Anything, but arrays only of these sets."""
+    return replace(ANYTHING, arrays=arrays_)
+
 
 TYPES: dict[str, Shape] = {
     "null": Shape(null=True),

@@ -22,7 +22,7 @@ from provider.protocol.schema.formula import (
 from provider.protocol.schema.objects import Objects
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import decide
-from provider.protocol.schema.regular.algebra import TooComplex
+from provider.protocol.schema.regular.effort import TooComplex, spend
 from provider.protocol.schema.shape import (
     ANYTHING,
     NoComplement,
@@ -31,14 +31,13 @@ from provider.protocol.schema.shape import (
 )
 
 _DEPTH = 4
-_STEPS = 200_000
 
 
 class Values:
     """The meaning of formulas over one document.
 
-    `read` gives the formula of a subschema (`keywords.read`). Shapes are computed once each;
-    every one counts against a budget, so that no schema takes for ever.
+    `read` gives the formula of a subschema (`keywords.read`). Shapes are computed once each.
+    `culprit` is the place of the first subschema that grew out of hand.
     """
 
     def __init__(self, document: Document, read: Callable[[Values, int], Formula]) -> None:
@@ -47,8 +46,8 @@ class Values:
         self._meanings: dict[int, Formula] = {}
         self._shapes: dict[Formula, Shape] = {}
         self._under_way: set[Formula] = set()
+        self.culprit: int | None = None
         self._disjoint: dict[tuple[Formula, Formula, int], bool] = {}
-        self._left = _STEPS
 
     def meaning(self, address: int) -> Formula:
         found = self._meanings.get(address)
@@ -64,12 +63,16 @@ class Values:
             self._under_way.add(formula)
             try:
                 found = self._shapes[formula] = self._compute(formula)
+            except (TooComplex, TooManyAlternatives, NoComplement):
+                if self.culprit is None and formula.kind == NODE:
+                    self.culprit = formula.args[0]
+                raise
             finally:
                 self._under_way.discard(formula)
         return found
 
     def _compute(self, formula: Formula) -> Shape:
-        self.spend(1)
+        spend(20)
         if formula.kind == IS:
             shape: Shape = formula.args[0]
             return shape
@@ -86,11 +89,6 @@ class Values:
         for operand in formula.args:
             found = found.union(self.shape(operand))
         return found
-
-    def spend(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < 0:
-            raise TooManyAlternatives
 
     def _endless(self, formula: Formula) -> SchemaRefused:
         pointer = ""
@@ -127,11 +125,12 @@ class Values:
             try:
                 self._disjoint[key] = self._apart(self.shape(a), self.shape(b), depth - 1)
             except (TooComplex, TooManyAlternatives, NoComplement):
+                self.culprit = None
                 self._disjoint[key] = False
         return self._disjoint[key]
 
     def _apart(self, a: Shape, b: Shape, depth: int) -> bool:
-        self.spend(1 + len(a.objects) * len(b.objects))
+        spend(1 + len(a.objects) * len(b.objects))
         if (a.null and b.null) or a.booleans & b.booleans:
             return False
         if any(x.intersect(y) is not None for x in a.numbers for y in b.numbers):

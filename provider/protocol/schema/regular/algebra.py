@@ -8,16 +8,14 @@ Membership, emptiness and the like follow from Brzozowski's derivatives (J. ACM 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from provider.protocol.schema.regular import charset
 from provider.protocol.schema.regular.charset import CharSet
+from provider.protocol.schema.regular.effort import TooComplex, spend
 
 SET, CAT, ALT, AND, NOT, REP, LITS = "set", "cat", "alt", "and", "not", "rep", "lits"
-
-
-class TooComplex(Exception):
-    """A question about a language that would take more work than we are willing to spend."""
 
 
 class Re:
@@ -174,16 +172,21 @@ def repeat(r: Re, low: int = 0, high: int | None = None) -> Re:
         return r
     if r.kind == REP and r.args[1:] == (0, None):
         return r
+    if low == 0 and high is None and r == ANY:
+        return ALL
     return Re(REP, (r, low, high))
 
 
 def derive(r: Re, c: str) -> Re:
     """The language of `w` such that `c + w` is in `r`."""
     kind, args = r.kind, r.args
+    if r is ALL:
+        return ALL
+    spend()
     if kind == LITS:
         return literals(s[1:] for s in args if s[:1] == c)
     if kind == SET:
-        return EPSILON if ord(c) in args[0] else EMPTY
+        return EPSILON if args[0].has(ord(c)) else EMPTY
     if kind == ALT:
         return alt(*(derive(a, c) for a in args))
     if kind == AND:
@@ -207,8 +210,19 @@ def _derive_sequence(parts: tuple[Re, ...], c: str) -> Re:
 
 
 def matches(r: Re, text: str) -> bool:
+    if r is ALL:
+        return True
     if r.kind == LITS:
         return text in r.args
+    if r.kind == NOT:
+        return not matches(r.args[0], text)
+    if r.kind == AND:
+        return all(matches(a, text) for a in r.args)
+    return _search(r, text)
+
+
+@lru_cache(maxsize=8192)
+def _search(r: Re, text: str) -> bool:
     for c in text:
         r = derive(r, c)
         if r is EMPTY or r == EMPTY:

@@ -18,9 +18,7 @@ class CharSet(NamedTuple):
 
     ranges: tuple[Range, ...]
 
-    def __contains__(self, code: object) -> bool:
-        if not isinstance(code, int):
-            return False
+    def has(self, code: int) -> bool:
         at = bisect_right(self.ranges, (code, _LAST + 1)) - 1
         return at >= 0 and self.ranges[at][0] <= code <= self.ranges[at][1]
 
@@ -30,7 +28,7 @@ class CharSet(NamedTuple):
     def first(self) -> str:
         """One member, a readable one where there is one."""
         for wanted in (0x61, 0x30, 0x41, 0x20, 0xAC00):
-            if wanted in self:
+            if self.has(wanted):
                 return chr(wanted)
         return chr(self.ranges[0][0])
 

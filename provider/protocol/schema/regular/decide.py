@@ -15,12 +15,12 @@ from provider.protocol.schema.regular.algebra import (
     REP,
     SET,
     Re,
-    TooComplex,
     both,
     derive,
     first_choices,
     negate,
 )
+from provider.protocol.schema.regular.effort import TooComplex
 
 _STATES = 3000
 

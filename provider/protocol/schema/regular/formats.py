@@ -4,8 +4,8 @@
 `color`, ...): those are annotations. The defined ones are enforced, after their RFCs:
 
 - `date`, `date-time`, `time`: RFC 3339 with real calendars (29 February in leap years only); the
-  leap second is written as 23:59:60Z only.
-- `email`: RFC 5321 mailbox without quoted local parts. `hostname`: RFC 1123.
+  leap second is written in UTC only (23:59:60Z).
+- `email`: RFC 5321 mailbox. `hostname`: RFC 1123.
 - `uuid`, `ipv4`, `ipv6`, `uri`, `uri-reference`, `json-pointer`, `relative-json-pointer`,
   `duration`, `uri-template` (level 1 to 4 syntax): their own RFCs.
 - `regex`, `iri`, `iri-reference`, `idn-email`, `idn-hostname`: not regular, or defined by tables
@@ -31,7 +31,7 @@ _DATE = (
 _ZONE = r"(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _TIME = (
     rf"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?{_ZONE}"
-    r"|23:59:60(?:\.[0-9]+)?[zZ])"
+    r"|23:59:60(?:\.[0-9]+)?(?:[zZ]|[+-]00:00))"
 )
 _DURATION = (
     r"P(?:(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
@@ -56,7 +56,8 @@ _IPV6 = (
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*"
 _ATEXT = r"[a-zA-Z0-9!#$%&'*+\-/=?^_`{|}~]+"
-_EMAIL = rf"{_ATEXT}(?:\.{_ATEXT})*@(?:{_HOST}|\[{_IPV4}\])"
+_QUOTED = r"\"(?:[ !#-\[\]-~]|\\[ -~])*\""
+_EMAIL = rf"(?:{_ATEXT}(?:\.{_ATEXT})*|{_QUOTED})@(?:{_HOST}|\[(?:{_IPV4}|IPv6:{_IPV6})\])"
 _UNRESERVED = r"a-zA-Z0-9\-._~!$&'()*+,;="
 _PCT = r"%[0-9a-fA-F]{2}"
 _PCHAR = rf"(?:[{_UNRESERVED}:@]|{_PCT})"

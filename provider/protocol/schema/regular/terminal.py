@@ -18,6 +18,7 @@ from provider.protocol.schema.regular.algebra import (
     AND,
     ANY,
     CAT,
+    EPSILON,
     LITS,
     NOT,
     REP,
@@ -29,15 +30,28 @@ from provider.protocol.schema.regular.charset import CharSet
 
 _ESCAPED = charset.of([(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C)])
 _PLAIN = charset.complement(_ESCAPED)
+_SHORT = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 0x22: '"', 0x5C: "\\"}
 _REGEX_SPECIAL = frozenset("\\.+*?()|[]{}^$#&-~/")
 
 
 def json_string(r: Re) -> str:
-    """The terminal expression of the JSON texts, quotes included, of the strings in `r`."""
+    """The terminal expression of the JSON texts, quotes included, of the strings in `r`.
+
+    Boolean operations stay outside of the quotes where they can: llguidance is ten times faster
+    at masks for `"…" & ~"…"` than for the same inside of a sequence.
+    """
+    if r.kind == AND:
+        parts = [p for p in r.args if p.kind != NOT] or [ALL]
+        taken = [f"~{_paren(json_string(p.args[0]))}" for p in r.args if p.kind == NOT]
+        return " & ".join([*(_paren(json_string(p)) for p in parts), *taken])
+    if r.kind == NOT:
+        return f"{json_string(ALL)} & ~{_paren(json_string(r.args[0]))}"
+    if r.kind == ALT and not _positive(r):
+        return " | ".join(_paren(json_string(a)) for a in r.args)
     body = _Writer(quoted=True).write(r)
-    if body.startswith("/") and _one_regex(body):
+    if _one_regex(body):
         return f'/"{_group(body[1:-1])}"/'
-    return f'/"/ {_paren(body)} /"/'
+    return '/""/' if body == EMPTY_LITERAL else f'/"/ {_paren(body)} /"/'
 
 
 def plain(r: Re) -> str:
@@ -50,6 +64,9 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=True) if text.isascii() else f"/{_escape(text)}/"
 
 
+EMPTY_LITERAL = '""'
+
+
 class _Writer:
     """Writes positive parts as one regular expression, `&` and `~` as Lark operators."""
 
@@ -58,7 +75,7 @@ class _Writer:
 
     def write(self, r: Re) -> str:
         if _positive(r):
-            return f"/{self.regex(r)}/"
+            return f"/{self.regex(r)}/" if r != EPSILON else EMPTY_LITERAL  # `//` opens a comment
         if r.kind == AND:
             return " & ".join(_paren(self.write(a)) for a in _positives_first(r.args))
         if r.kind == NOT:
@@ -114,11 +131,15 @@ def _quoted_class(chars: CharSet) -> str:
     if plain_part:
         options.append(_class(plain_part))
     escaped = charset.intersect(chars, _ESCAPED)
-    if escaped == _ESCAPED:
-        options.append(r'\\["\\bfnrt]|\\u00(?:0[0-7be-f]|1[0-9a-f])')
-    else:
-        codes = [code for low, high in escaped.ranges for code in range(low, high + 1)]
-        options += [_escape(json.dumps(chr(code))[1:-1]) for code in codes]
+    codes = [code for low, high in escaped.ranges for code in range(low, high + 1)]
+    short = "".join(sorted(_SHORT[code] for code in codes if code in _SHORT))
+    if short:
+        options.append(r"\\" + (f"[{_escape(short)}]" if len(short) > 1 else _escape(short)))
+    for row in (0, 1):
+        digits = [c & 15 for c in codes if c >> 4 == row and c not in _SHORT]
+        if digits:
+            found = charset.chars("".join(f"{d:x}" for d in digits))
+            options.append(rf"\\u00{row}{_class(found)}")
     return options[0] if len(options) == 1 and plain_part else "(?:" + "|".join(options) + ")"
 
 
