@@ -48,7 +48,8 @@ class Routes:
         return {**embedding, **llm, **both}
 
     def describe(self) -> list[str]:
-        return [*describe_of(self._llm), *describe_of(self._embedding)]
+        llm, embedding = describe_of(self._llm), describe_of(self._embedding)
+        return llm if llm == embedding else [*llm, *embedding]
 
     def warm_up(self) -> None:
         warm_up(self._llm)

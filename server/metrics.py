@@ -8,8 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from provider.base import Provider, samples_of
+from provider.base import Provider, Sample, samples_of
 from server.exchange import Exchange
+
+Labels = tuple[tuple[str, str], ...]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -92,12 +94,21 @@ class _Provided(Collector):
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
-        for sample in samples_of(self._provider):
-            name = _family(sample.name, sample.kind)
-            if name not in families:
-                families[name] = Metric(name, sample.help, sample.kind)
-            families[name].add_sample(sample.name, dict(sample.labels), sample.value)
+        for (name, labels), (sample, value) in self._summed().items():
+            family = _family(name, sample.kind)
+            if family not in families:
+                families[family] = Metric(family, sample.help, sample.kind)
+            families[family].add_sample(name, dict(labels), value)
         return families.values()
+
+    def _summed(self) -> dict[tuple[str, Labels], tuple[Sample, float]]:
+        """One value per name and labels: two sides that use one provider count together."""
+        values: dict[tuple[str, Labels], tuple[Sample, float]] = {}
+        for sample in samples_of(self._provider):
+            key = (sample.name, sample.labels)
+            before = values[key][1] if key in values and sample.kind != "gauge" else 0.0
+            values[key] = (sample, before + sample.value)
+        return values
 
 
 def _family(sample: str, kind: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from provider.base import ApiRequest, ApiResponse
+from provider.base import ApiRequest, ApiResponse, Sample
 from provider.errors import NotFound
 
 Script = Callable[[ApiRequest], Awaitable[ApiResponse]]
@@ -50,6 +50,7 @@ class Scripted:
     cancelled: int = 0
     closed: bool = False
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: list[Sample] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
@@ -72,6 +73,9 @@ class Scripted:
 
     def health(self) -> Mapping[str, Any]:
         return self.state
+
+    def samples(self) -> list[Sample]:
+        return self.metrics
 
     def describe(self) -> list[str]:
         return ["model     scripted"]

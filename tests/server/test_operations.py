@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from provider.base import Sample
 from server.exchange import Exchange
 from server.logs import JsonLines, PlainLines, request_done
 from tests.server.conftest import Client
@@ -63,6 +64,30 @@ async def test_metrics_count_by_template_never_by_what_clients_write(
     }
     assert "guess" not in text
     assert "Bearer" not in text
+
+
+async def test_the_provider_s_samples_stand_beside_the_server_s(
+    client: Client, scripted: Scripted
+) -> None:
+    labels = (("route", "/v1/x"),)
+    scripted.metrics = [
+        Sample("sllm_tokens_total", "counter", "Tokens.", labels, 3.0),
+        Sample("sllm_tokens_total", "counter", "Tokens.", labels, 4.0),
+        Sample("sllm_queue", "gauge", "Waiting.", (), 2.0),
+        Sample("sllm_took_bucket", "histogram", "Seconds.", (("le", "+Inf"),), 1.0),
+        Sample("sllm_took_sum", "histogram", "Seconds.", (), 0.5),
+        Sample("sllm_took_count", "histogram", "Seconds.", (), 1.0),
+    ]
+    async with client() as c:
+        text = (await c.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert [sample.value for sample in families["sllm_tokens"].samples] == [7.0]
+    assert families["sllm_queue"].type == "gauge"
+    assert {sample.name for sample in families["sllm_took"].samples} == {
+        "sllm_took_bucket",
+        "sllm_took_sum",
+        "sllm_took_count",
+    }
 
 
 async def test_the_openapi_document_names_what_is_served(client: Client) -> None:
