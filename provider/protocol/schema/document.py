@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
+from provider.protocol.schema.known import LIST_VALUED, MAP_VALUED, SCHEMA_VALUED
 from provider.protocol.schema.refused import SchemaRefused
 
 _DRAFTS = {
@@ -24,14 +25,6 @@ _DRAFTS = {
 }
 _LATEST = 2020
 _TEXTS = frozenset({"title", "description", "$comment", "markdownDescription"})
-_SCHEMAS = frozenset(
-    {"additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items"}
-    | {"not", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
-)
-_LISTS = frozenset({"allOf", "anyOf", "oneOf", "items", "prefixItems"})
-_MAPS = frozenset(
-    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +177,11 @@ def _walk_all(root: Place) -> Iterator[Place]:
             continue
         for keyword, value in place.schema.items():
             holder = _enter(place, value, keyword)
-            if keyword in _SCHEMAS and isinstance(value, dict):
+            if keyword in SCHEMA_VALUED and isinstance(value, dict):
                 stack.append(holder)
-            elif keyword in _LISTS and isinstance(value, list):
+            elif keyword in LIST_VALUED and isinstance(value, list):
                 stack += [_enter(holder, v, at) for at, v in enumerate(value)]
-            elif keyword in _MAPS and isinstance(value, dict):
+            elif keyword in MAP_VALUED and isinstance(value, dict):
                 inner = Place(value, place.at(keyword), place.base, place.draft)
                 stack += [_enter(inner, v, name) for name, v in value.items()]
 

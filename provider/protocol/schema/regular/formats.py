@@ -94,6 +94,8 @@ _FORMATS = {
     "uri-template": rf"(?:{_LITERAL}|{_PCT}|\{{[+#./;?&]?{_VARSPEC}(?:,{_VARSPEC})*\}})*",
 }
 
+NAMES = frozenset(_FORMATS)
+
 
 @lru_cache(maxsize=64)
 def language(name: str) -> Re | None:
