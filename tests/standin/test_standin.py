@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from base64 import b64decode
@@ -128,7 +129,8 @@ def test_every_fault_can_be_asked_for(client: openai.OpenAI, standin: StandIn, f
     """None of them takes the server down: the next request is answered."""
     stream = fault.startswith("stream_")
     standin.faults.add(fault)
-    try:
+    # openai 2.x lets the HTTP library's own errors through when a stream breaks.
+    with contextlib.suppress(Exception):
         answer: Any = client.with_options(timeout=0.4).chat.completions.create(
             model="gpt-4o-mini", messages=HELLO, stream=stream
         )
@@ -137,8 +139,6 @@ def test_every_fault_can_be_asked_for(client: openai.OpenAI, standin: StandIn, f
                 if number > 100:
                     answer.close()
                     break
-    except (openai.APIError, ValueError):
-        pass
     assert standin.requests[0].fault == fault
     assert client.chat.completions.create(model="gpt-4o-mini", messages=HELLO).choices
 
