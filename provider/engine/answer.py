@@ -46,7 +46,6 @@ class Job:
         self.answers: list[Answer] = []
         self.prompt = np.asarray(request.prompt, dtype=np.int32)
         self.cached = 0
-        self.arrived = 0.0
         self.closed = False
         self._ended = 0
         self._on_event = on_event
@@ -82,7 +81,8 @@ class Answer:
     """`tokens` are the prompt and what has been generated; the first `computed` are in the cache.
 
     Tokens after `computed` are pending: the next step feeds them. `drafts` are guesses that follow
-    them in the same step.
+    them in the same step, `agreed` says how many of the last ones were right. `resumed` answers
+    have lost their slot once and start over.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Answer:
         self.computed = 0
         self.slot: Slot | None = None
         self.drafts: list[int] = []
+        self.resumed = False
         self.agreed = 0
         self.predicted = 0
         self.accepted = 0
@@ -236,13 +237,9 @@ class Answer:
         if self.constraint is None or self.finished is not None:
             return
         if self._force:
-            forced = self.constraint.forced()
-            if self._top is not None:
-                self._forced.extend(forced)
-                forced = []
-            for token in forced:
-                if self.finished is None:
-                    self._append(token, None)
+            self._forced.extend(self.constraint.forced())
+            while self._forced and self._top is None and self.finished is None:
+                self._append(self._forced.popleft(), None)
         self._check_complete()
 
     def _append(self, token: int, score: TokenLogprob | None) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from provider.engine.prefix import PrefixCache
 from provider.engine.request import Done, Event, GenerationRequest
 from provider.engine.runners import runner_of
 from provider.engine.scheduler import Scheduler
+from provider.engine.space import Space
 from provider.engine.stats import Stats
 from provider.engine.vocabulary import Vocabulary
 from provider.errors import (
@@ -116,12 +116,7 @@ class Engine:
 
     def submit(self, request: GenerationRequest, on_event: OnEvent) -> Ticket:
         """Queues a request. Raises ApiError if it is refused at once."""
-        self._check(request)
-        job = Job(request, on_event)
-        job.arrived = time.monotonic()
-        if request.adapter is not None:
-            job.adapter = self._adapters.get(request.adapter)
-        job.answers = [self._answer(job, index) for index in range(request.n)]
+        job = self.job(request, on_event)
         with self._lock:
             self._refuse_if_unable()
             self._stats.requests += 1
@@ -130,6 +125,15 @@ class Engine:
             self._inbox.append(lambda scheduler: scheduler.add(job))
             self._lock.notify_all()
         return Ticket(self, job)
+
+    def job(self, request: GenerationRequest, on_event: OnEvent) -> Job:
+        """A request checked, with its adapter and its constraint at hand, not yet queued."""
+        self._check(request)
+        job = Job(request, on_event)
+        if request.adapter is not None:
+            job.adapter = self._adapters.get(request.adapter)
+        job.answers = [self._answer(job, index) for index in range(request.n)]
+        return job
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The request's events; raises ApiError. Closing the iterator cancels the request."""
@@ -184,7 +188,7 @@ class Engine:
     def _forget(self, adapter_key: int) -> None:
         """Nothing computed under these weights will be asked for again."""
         with self._lock:
-            self._inbox.append(lambda scheduler: scheduler.forget(adapter_key))
+            self._inbox.append(lambda scheduler: scheduler.space.forget(adapter_key))
             self._lock.notify_all()
 
     def _at_hand(self, request: GenerationRequest) -> bool:
@@ -251,14 +255,14 @@ class Engine:
             draft=self.limits.drafts,
         )
 
-    def _scheduler(self) -> Scheduler:
+    def scheduler(self) -> Scheduler:
+        """A scheduler with an empty cache of this engine's size."""
         cache = KVCache(self._shape)
         kept = PrefixCache(cache, int(self._shape.budget * self.limits.prefix_share))
         cuda = self._shape.device.type == "cuda"
         return Scheduler(
             self._runner,
-            cache,
-            kept,
+            Space(cache, kept),
             self._stats,
             max_batch=self.limits.max_batch,
             step_tokens=self.limits.step_tokens or (2048 if cuda else 256),
@@ -267,7 +271,7 @@ class Engine:
     def _live(self) -> None:
         """The engine's thread: serves, and after a failure starts over with an empty cache."""
         while not self._closing:
-            scheduler = self._scheduler()
+            scheduler = self.scheduler()
             error: ApiError = Unavailable("The local engine was shut down.", retry_after=2)
             try:
                 self._alive = not self._closing

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
-from provider.engine.cache import KVCache, Slot
 from provider.engine.drafts import CostModel, History
-from provider.engine.prefix import SHORTEST, PrefixCache
 from provider.engine.runner import Runner, Step
+from provider.engine.space import Space
 from provider.engine.stats import Stats
 from provider.errors import ApiError, ServerError
 
@@ -31,23 +30,21 @@ logger = logging.getLogger(__name__)
 SHORT = 64
 """Pending tokens up to which an answer goes into every step whole."""
 
+LONE_FAILURES = 3
+"""Steps of a single answer that may fail one after the other before the engine is given up."""
+
+Chosen = list[tuple[Answer, int]]
+"""Answers of a step, each with how many of its pending tokens are fed."""
+
 
 class Scheduler:
     """Continuous batching over one runner and one cache."""
 
     def __init__(
-        self,
-        runner: Runner,
-        cache: KVCache,
-        prefixes: PrefixCache,
-        stats: Stats,
-        *,
-        max_batch: int,
-        step_tokens: int,
+        self, runner: Runner, space: Space, stats: Stats, *, max_batch: int, step_tokens: int
     ) -> None:
+        self.space = space
         self._runner = runner
-        self._cache = cache
-        self._prefixes = prefixes
         self._stats = stats
         self._max_batch = max_batch
         self._step_tokens = step_tokens
@@ -55,6 +52,7 @@ class Scheduler:
         self._running: list[Answer] = []
         self._history = History()
         self._costs = CostModel()
+        self._lone_failures = 0
         self._masks = ThreadPoolExecutor(1, thread_name_prefix="sllm-mask")
 
     @property
@@ -67,8 +65,7 @@ class Scheduler:
             try:
                 answer.start()
             except ApiError as error:
-                job.deliver(error)
-                self._stats.failed += 1
+                self._fail(job, error)
                 return
         self._waiting.extend(job.answers)
 
@@ -81,10 +78,6 @@ class Scheduler:
             self._run(chosen)
         self._measure()
 
-    def forget(self, adapter_key: int) -> None:
-        """Drops kept prefixes of an adapter that has gone."""
-        self._prefixes.forget(adapter_key)
-
     def close(self, error: ApiError) -> None:
         """Ends every request with `error`."""
         for answer in [*self._running, *self._waiting]:
@@ -93,127 +86,92 @@ class Scheduler:
         self._waiting.clear()
         self._masks.shutdown(wait=False)
 
-    # admission
-
     def _admit(self) -> None:
         passed: list[Answer] = []
         while self._waiting and len(self._running) < self._max_batch:
             answer = self._waiting.popleft()
             if answer.finished is not None:
                 answer.emit()
-            elif self._soon_shared(answer):
+            elif self.space.soon_shared(answer, self._running):
                 passed.append(answer)
-            elif self._place(answer):
+            elif self.space.place(answer, self._running):
+                self._count_cached(answer)
                 self._running.append(answer)
             else:
                 passed.append(answer)
                 break
         self._waiting.extendleft(reversed(passed))
 
-    def _place(self, answer: Answer) -> bool:
-        """Gives an answer a slot, with what is already known of its tokens in it."""
-        self._source(answer)
-        slot = self._allocate(len(answer.tokens) + 1)
-        if slot is None:
-            return False
-        answer.slot = slot
-        source, length = self._source(answer)
-        length = min(length, len(answer.tokens) - 1)
-        if source is not None and length >= SHORTEST:
-            slot.copy_from(source, length)
-            answer.computed = length
-        if answer.index == 0 and not answer.generated:
+    def _count_cached(self, answer: Answer) -> None:
+        if answer.index == 0 and not answer.resumed:
             answer.job.cached = answer.computed
             self._stats.cached_tokens += answer.computed
-        return True
 
-    def _source(self, answer: Answer) -> tuple[Slot | None, int]:
-        """The slot, of a finished or a running answer, that shares most with this answer."""
-        key = answer.adapter_key
-        kept = self._prefixes.find(answer.tokens, key)
-        best, length = kept if kept is not None else (None, 0)
-        for other in self._running:
-            if other.adapter_key == key and other.slot is not None:
-                shared = min(other.shared_prompt(answer), other.computed)
-                if shared > length:
-                    best, length = other.slot, shared
-        return best, length
-
-    def _soon_shared(self, answer: Answer) -> bool:
-        """Whether a running answer is just computing a beginning that this one can then copy."""
-        rivals = [
-            other
-            for other in self._running
-            if other.prefilling and other.adapter_key == answer.adapter_key
-        ]
-        if not rivals:
-            return False
-        coming = max(other.shared_prompt(answer) for other in rivals)
-        return coming >= self._source(answer)[1] + 2 * SHORTEST
-
-    def _allocate(self, tokens: int) -> Slot | None:
-        """A slot, at the cost of kept prefixes if need be."""
-        while (slot := self._cache.allocate(tokens)) is None:
-            if not self._prefixes.evict():
-                return None
-        return slot
-
-    # one step
-
-    def _choose(self) -> list[tuple[Answer, int]]:
+    def _choose(self) -> Chosen:
         """Who takes part in the next step with how many pending tokens."""
-        short = [(a, a.pending) for a in self._running if a.pending <= SHORT]
-        for answer, _ in short:
+        chosen: Chosen = [(a, a.pending) for a in self._running if a.pending <= SHORT]
+        for answer, _ in chosen:
             key = answer.format
             history = None if key is None else self._history.lookup(key)
             answer.draft(self._costs.threshold, history)
         long = sorted((a for a in self._running if a.pending > SHORT), key=lambda a: a.pending)
-        left = max(self._step_tokens - sum(count for _, count in short), len(long))
-        chosen = short
+        left = max(self._step_tokens - sum(count for _, count in chosen), len(long))
         for number, answer in enumerate(long):
             count = min(answer.pending, left // (len(long) - number))
             left -= count
             chosen.append((answer, count))
-        fitting = []
         for answer, count in chosen:
-            if self._reserve(answer, answer.computed + count + len(answer.drafts)):
-                fitting.append((answer, count))
-        return [(a, n) for a, n in fitting if a.slot is not None]
-
-    def _reserve(self, answer: Answer, tokens: int) -> bool:
-        """Makes the answer's slot large enough; the youngest answers give way if they must."""
-        if answer.slot is None:
-            return False
-        if answer.slot.capacity >= tokens:
-            return True
-        while (slot := self._allocate(tokens)) is None:
-            youngest = self._running[-1]
-            self._preempt(youngest)
-            if youngest is answer:
-                return False
-        slot.copy_from(answer.slot, answer.computed)
-        self._cache.free(answer.slot)
-        answer.slot = slot
-        return True
-
-    def _preempt(self, answer: Answer) -> None:
-        """Takes an answer's slot away; it starts over from its tokens when there is room."""
-        self._stats.preemptions += 1
-        self._running.remove(answer)
-        if answer.slot is not None:
-            self._cache.free(answer.slot)
-        answer.slot, answer.computed, answer.drafts = None, 0, []
-        self._waiting.appendleft(answer)
-
-    def _run(self, chosen: list[tuple[Answer, int]]) -> None:
-        drawing = [(a, n) for a, n in chosen if n == a.pending]
-        masks = self._start_masks([a for a, _ in drawing])
-        started = time.perf_counter()
-        before = sum(a.generated for a, _ in chosen)
+            self._reserve(answer, answer.computed + count + len(answer.drafts))
+        chosen = [(a, n) for a, n in chosen if a.slot is not None]
         chosen.sort(key=lambda item: item[0].adapter_key)
+        return chosen
+
+    def _reserve(self, answer: Answer, tokens: int) -> None:
+        """Makes the answer's slot large enough; the youngest answers give way if they must."""
+        while answer.slot is not None and not self.space.grow(answer, tokens):
+            youngest = self._running.pop()
+            self._stats.preemptions += 1
+            self.space.release(youngest)
+            youngest.resumed = True
+            self._waiting.appendleft(youngest)
+
+    def _run(self, chosen: Chosen) -> None:
+        drawing = [answer for answer, count in chosen if count == answer.pending]
+        masks = self._start_masks(drawing)
+        started = time.perf_counter()
+        before = sum(answer.generated for answer, _ in chosen)
         step = pack(chosen)
-        fed = len(step.tokens)
-        logits = self._runner.forward(step)
+        logits = self._forward(step, chosen)
+        if logits is None:
+            return
+        self._take(chosen, logits, masks)
+        drawn = sum(answer.generated for answer, _ in chosen) - before
+        seconds = time.perf_counter() - started
+        self._stats.saw_step(len(drawing), drawn, seconds)
+        if len(drawing) == len(chosen) and len(step.tokens) <= 2 * SHORT and drawn:
+            self._costs.saw(len(step.tokens), drawn, seconds)
+
+    def _forward(self, step: Step, chosen: Chosen) -> Tensor | None:
+        """The step's logits. If it fails, its answers run one by one, and one that fails alone
+        is ended; None then."""
+        try:
+            logits = self._runner.forward(step)
+        except Exception:
+            if len(chosen) > 1:
+                for item in chosen:
+                    self._run([item])
+                return None
+            self._lone_failures += 1
+            if self._lone_failures >= LONE_FAILURES:
+                raise
+            logger.exception("a step failed for its only answer")
+            self._fail(chosen[0][0].job, ServerError("The engine failed on this request."))
+            return None
+        self._lone_failures = 0
+        return logits
+
+    def _take(self, chosen: Chosen, logits: Tensor, masks: dict[int, Future[None]]) -> None:
+        """Gives every answer its rows of the logits."""
         row = 0
         for answer, count in chosen:
             self._stats.prefilled_tokens += max(0, min(count, answer.prompt - answer.computed))
@@ -223,19 +181,14 @@ class Scheduler:
             rows = 1 + len(answer.drafts)
             self._advance(answer, logits[row : row + rows], masks.get(id(answer)))
             row += rows
-        generated = sum(a.generated for a, _ in chosen) - before
-        seconds = time.perf_counter() - started
-        self._stats.saw_step(len(drawing), generated, seconds)
-        if len(drawing) == len(chosen) and fed <= SHORT * 2 and generated:
-            self._costs.saw(fed, generated, seconds)
-        self._running = [a for a in self._running if a.slot is not None]
+        self._running = [answer for answer in self._running if answer.slot is not None]
 
     def _start_masks(self, answers: list[Answer]) -> dict[int, Future[None]]:
         """Computes the constraints' masks while the forward pass runs."""
         return {
-            id(a): self._masks.submit(a.constraint.compute_mask)
-            for a in answers
-            if a.constraint is not None and a.needs_mask
+            id(answer): self._masks.submit(answer.constraint.compute_mask)
+            for answer in answers
+            if answer.constraint is not None and answer.needs_mask
         }
 
     def _advance(self, answer: Answer, logits: Tensor, mask: Future[None] | None) -> None:
@@ -256,43 +209,38 @@ class Scheduler:
             if answer.finished is not None:
                 self._retire(answer)
             answer.emit()
-            if answer.finished is not None and answer.job.closed:
-                self._stats.finished += 1
+
+    def _retire(self, answer: Answer) -> None:
+        self._stats.finished += 1
+        if answer.format is not None:
+            self._history.add(answer.format, answer.tokens[answer.prompt :])
+        self.space.retire(answer)
 
     def _fail(self, job: Job, error: ApiError) -> None:
         """Ends one request; its slots are given back, not kept."""
         self._stats.failed += 1
         job.deliver(error)
         for answer in job.answers:
-            if answer.slot is not None:
-                self._cache.free(answer.slot)
-                answer.slot = None
-
-    def _retire(self, answer: Answer) -> None:
-        """Keeps what an answer has computed for those that begin alike."""
-        if answer.slot is not None:
-            if answer.finished is not None and answer.format is not None:
-                self._history.add(answer.format, answer.tokens[answer.prompt :])
-            slot, answer.slot = answer.slot, None
-            self._prefixes.keep(answer.tokens[: answer.computed], slot, answer.adapter_key)
+            self.space.release(answer)
+        self._running = [answer for answer in self._running if answer.slot is not None]
 
     def _reap(self) -> None:
         """Lets go of answers whose request has been cancelled or has failed."""
         for answer in self._running:
             if answer.job.closed:
-                self._retire(answer)
-        self._running = [a for a in self._running if a.slot is not None]
-        if any(a.job.closed for a in self._waiting):
+                self.space.retire(answer)
+        self._running = [answer for answer in self._running if answer.slot is not None]
+        if any(answer.job.closed for answer in self._waiting):
             self._waiting = deque(a for a in self._waiting if not a.job.closed)
 
     def _measure(self) -> None:
         stats = self._stats
         stats.running, stats.waiting = len(self._running), len(self._waiting)
-        stats.kv_tokens, stats.kv_bytes = self._cache.allocated, self._cache.allocated_bytes
-        stats.prefixes = len(self._prefixes)
+        stats.kv_tokens, stats.kv_bytes = self.space.tokens, self.space.bytes
+        stats.prefixes = self.space.prefixes
 
 
-def pack(chosen: list[tuple[Answer, int]]) -> Step:
+def pack(chosen: Chosen) -> Step:
     """The step that feeds `count` pending tokens of each answer, and drafts after the last."""
     step = Step()
     for answer, count in chosen:

@@ -15,6 +15,7 @@ from provider.engine.checkpoint import Checkpoint, load
 from provider.engine.engine import Engine
 from provider.engine.limits import Limits
 from provider.engine.request import Done, Event, Finished, GenerationRequest, Piece, Sampling
+from provider.engine.scheduler import Scheduler
 from provider.errors import ContextTooLong, InvalidRequest, RateLimited, Unavailable
 from tests.engine.one_by_one import complete, next_logits
 from tests.engine.serving import Client, eventually, serve, submit
@@ -187,16 +188,16 @@ def test_an_engine_that_dies_fails_its_requests_and_comes_back(
     checkpoint: Checkpoint, start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start()
-    healthy = engine._runner.forward
+    healthy = Scheduler.step
     broken = threading.Event()
 
-    def forward(step: Any) -> torch.Tensor:
+    def step(scheduler: Scheduler) -> None:
         if not broken.is_set():
             broken.set()
             raise MemoryError("no more")
-        return healthy(step)
+        healthy(scheduler)
 
-    monkeypatch.setattr(engine._runner, "forward", forward)
+    monkeypatch.setattr(Scheduler, "step", step)
     client = submit(engine, ask(checkpoint, "거실")).wait()
     assert isinstance(client.error, Unavailable)
     assert eventually(lambda: engine.alive)
