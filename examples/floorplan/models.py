@@ -23,14 +23,22 @@ class Strict(BaseModel):
 class Room(Strict):
     """한 공간의 분석"""
 
-    id: int = Field(description="입력에 적힌 공간 번호")
+    id: str = Field(description="입력에 적힌 공간 기호")
     name: str = Field(description="입력에 적힌 공간 이름")
     area_m2: float = Field(description="면적(㎡)")
     windows: int = Field(description="창의 수")
     kind: RoomKind = Field(description="공간의 종류")
     required_m2: float | None = Field(description="이 종류에 요구되는 최소 면적(㎡), 없으면 null")
     verdict: Verdict = Field(description="최소 면적 기준에 대한 판정")
-    connections: int = Field(description="이 공간에 이어진 연결의 수")
+    doors: int = Field(description="문의 수")
+
+
+class Check(Strict):
+    """한 공간을 기준 하나에 비추어 본 결과"""
+
+    room: str = Field(description="공간 기호")
+    actual: float = Field(description="실제 값: 면적 또는 창의 수")
+    ok: bool = Field(description="기준을 지켰는가")
 
 
 class ComplianceItem(Strict):
@@ -40,8 +48,8 @@ class ComplianceItem(Strict):
     rule: str = Field(description="기준의 이름")
     kind: RoomKind = Field(description="기준이 적용되는 공간의 종류")
     value: float = Field(description="기준값")
-    failed_rooms: list[str] = Field(description="기준을 지키지 못한 공간의 이름")
-    passed: bool = Field(description="기준을 지켰는가")
+    checks: list[Check] = Field(description="그 종류의 공간마다 하나씩, 입력 순서대로")
+    passed: bool = Field(description="모두 기준을 지켰는가")
     reason: str = Field(description="판정의 이유")
 
 
@@ -53,16 +61,28 @@ class Compliance(Strict):
     compliant: bool = Field(description="모든 기준을 지켰는가")
 
 
-class DesignEvaluation(Strict):
-    """설계 평가"""
+class Recommendation(Strict):
+    """한 공간에 대한 개선 권고"""
 
-    daylight: Grade = Field(description="채광: 창 없는 거실과 침실의 수로 평가")
-    circulation: Grade = Field(description="동선: 거실에 이어진 연결의 수로 평가")
-    privacy: Grade = Field(description="사생활: 현관에서 침실로 바로 이어지는지로 평가")
-    adequacy: Grade = Field(description="면적 충족: 미달인 공간의 수로 평가")
+    room: str = Field(description="공간 기호")
+    name: str = Field(description="공간 이름")
+    action: str = Field(description="할 일")
+
+
+class DesignEvaluation(Strict):
+    """설계 평가: 근거를 먼저, 등급을 다음에"""
+
+    dark_rooms: list[str] = Field(description="창이 없는 거실과 침실의 기호")
+    daylight: Grade = Field(description="채광 등급")
+    living_doors: int = Field(description="거실의 문의 수")
+    circulation: Grade = Field(description="동선 등급")
+    entrance_doors: list[str] = Field(description="현관에서 문으로 이어지는 공간의 기호")
+    privacy: Grade = Field(description="사생활 등급: 현관에서 침실로 바로 이어지면 C")
+    small_rooms: list[str] = Field(description="최소 면적에 미달하는 공간의 기호")
+    adequacy: Grade = Field(description="면적 충족 등급")
     overall: Grade = Field(description="종합 등급")
     strengths: list[str] = Field(description="장점")
-    recommendations: list[str] = Field(description="개선 권고")
+    recommendations: list[Recommendation] = Field(description="개선 권고")
 
 
 class Summary(Strict):

@@ -6,7 +6,7 @@ input, the share of right fields on plans never seen measures what a model has l
 
 from typing import Any
 
-from finetune.demo.plans import AREA_RULE, Plan, kind_of
+from finetune.demo.plans import AREA_RULE, Plan
 
 Json = dict[str, Any]
 
@@ -16,18 +16,23 @@ STRENGTHS = {
     "privacy": "현관이 거실이나 침실로 바로 열리지 않아 사생활이 지켜집니다.",
     "adequacy": "면적 기준에 미달하는 공간이 없습니다.",
 }
+REASONS = {
+    (True, True): "면적이 모두 기준 이상입니다.",
+    (True, False): "면적이 기준보다 작은 공간이 있습니다.",
+    (False, True): "창의 수가 모두 기준 이상입니다.",
+    (False, False): "창의 수가 기준보다 적은 공간이 있습니다.",
+}
 
 
 def analyse(plan: Plan) -> Json:
     """The analysis of `plan`, with its keys in the order of the schema."""
-    topology, criteria = plan["topology"], plan["context"]["criteria"]
+    spaces, criteria = plan["topology"]["spaces"], plan["context"]["criteria"]
     required = {c["kind"]: c["value"] for c in criteria if c["rule"] == AREA_RULE}
-    edges = [(edge["from"], edge["to"]) for edge in topology["connections"]]
-    rooms = [_room(space, required, edges) for space in topology["spaces"]]
+    rooms = [_room(space, required) for space in spaces]
     compliance = _compliance(rooms, criteria)
-    evaluation = _evaluation(rooms, edges)
+    evaluation = _evaluation(rooms, spaces)
     return {
-        "plan_id": topology["plan_id"],
+        "plan_id": plan["topology"]["plan_id"],
         "rooms": rooms,
         "compliance": compliance,
         "design_evaluation": evaluation,
@@ -35,13 +40,13 @@ def analyse(plan: Plan) -> Json:
     }
 
 
-def _room(space: Json, required: dict[str, float], edges: list[tuple[str, str]]) -> Json:
+def _room(space: Json, required: dict[str, float]) -> Json:
     least = required.get(space["kind"])
     return {
-        **space,
+        **{key: space[key] for key in ("id", "name", "area_m2", "windows", "kind")},
         "required_m2": least,
         "verdict": _verdict(space["area_m2"], least),
-        "connections": sum(space["name"] in edge for edge in edges),
+        "doors": len(space["doors"]),
     }
 
 
@@ -58,61 +63,58 @@ def _compliance(rooms: list[Json], criteria: list[Json]) -> Json:
 
 
 def _item(rooms: list[Json], criterion: Json) -> Json:
-    kind, field = criterion["kind"], "area_m2" if criterion["rule"] == AREA_RULE else "windows"
-    judged = [room for room in rooms if room["kind"] == kind]
-    failed = [room["name"] for room in judged if room[field] < criterion["value"]]
-    if not judged:
-        reason = f"{kind} 공간이 없어 적용하지 않습니다."
-    elif field == "area_m2":
-        reason = f"기준보다 작은 {kind} 공간이 있습니다." if failed else "면적이 기준 이상입니다."
-    else:
-        reason = f"창이 부족한 {kind} 공간이 있습니다." if failed else "창의 수가 기준 이상입니다."
-    return {
-        **criterion,
-        "failed_rooms": failed,
-        "passed": not failed,
-        "reason": reason,
+    by_area = criterion["rule"] == AREA_RULE
+    actual = {
+        room["id"]: room["area_m2"] if by_area else float(room["windows"])
+        for room in rooms
+        if room["kind"] == criterion["kind"]
     }
+    checks = [
+        {"room": room, "actual": value, "ok": value >= criterion["value"]}
+        for room, value in actual.items()
+    ]
+    passed = all(check["ok"] for check in checks)
+    reason = "해당 공간이 없습니다." if not checks else REASONS[by_area, passed]
+    return {**criterion, "checks": checks, "passed": passed, "reason": reason}
 
 
-def _evaluation(rooms: list[Json], edges: list[tuple[str, str]]) -> Json:
-    dark = [r["name"] for r in rooms if r["kind"] in {"거실", "침실"} and r["windows"] == 0]
-    hub = max(room["connections"] for room in rooms if room["kind"] == "거실")
-    small = [room for room in rooms if room["verdict"] == "미달"]
-    behind = _kinds_behind_entrance(edges)
+def _evaluation(rooms: list[Json], spaces: list[Json]) -> Json:
+    dark = [r for r in rooms if r["kind"] in {"거실", "침실"} and r["windows"] == 0]
+    small = [r for r in rooms if r["verdict"] == "미달"]
+    living = next(r for r in rooms if r["kind"] == "거실")
+    entrance = next(s for s in spaces if s["kind"] == "현관")
+    behind = {s["kind"] for s in spaces if s["id"] in entrance["doors"]}
     grades = {
         "daylight": "ABC"[min(len(dark), 2)],
-        "circulation": "A" if hub >= 4 else "B" if hub == 3 else "C",
+        "circulation": "A" if living["doors"] >= 4 else "B" if living["doors"] == 3 else "C",
         "privacy": "C" if "침실" in behind else "B" if "거실" in behind else "A",
         "adequacy": "ABC"[min(len(small), 2)],
     }
+    advised = [(room, "창을 두십시오.") for room in dark]
+    advised += [(room, "면적을 기준 이상으로 넓히십시오.") for room in small]
+    advised += [(living, "다른 공간으로 가는 문을 더하십시오.")] * (grades["circulation"] == "C")
+    advised += [(entrance, "침실과의 사이에 복도를 두십시오.")] * (grades["privacy"] == "C")
     return {
-        **grades,
+        "dark_rooms": [room["id"] for room in dark],
+        "daylight": grades["daylight"],
+        "living_doors": living["doors"],
+        "circulation": grades["circulation"],
+        "entrance_doors": entrance["doors"],
+        "privacy": grades["privacy"],
+        "small_rooms": [room["id"] for room in small],
+        "adequacy": grades["adequacy"],
         "overall": _overall(list(grades.values())),
         "strengths": [text for key, text in STRENGTHS.items() if grades[key] == "A"],
-        "recommendations": _recommendations(dark, small, grades),
+        "recommendations": [
+            {"room": room["id"], "name": room["name"], "action": action} for room, action in advised
+        ],
     }
-
-
-def _kinds_behind_entrance(edges: list[tuple[str, str]]) -> set[str]:
-    pairs = [(kind_of(first), kind_of(second)) for first, second in edges]
-    return {a if b == "현관" else b for a, b in pairs if "현관" in (a, b)}
 
 
 def _overall(grades: list[str]) -> str:
     if grades.count("C") >= 2:
         return "C"
     return "A" if grades.count("A") >= 3 and "C" not in grades else "B"
-
-
-def _recommendations(dark: list[str], small: list[Json], grades: dict[str, str]) -> list[str]:
-    texts = [f"{name}: 창을 두십시오." for name in dark]
-    texts += [f"{r['name']}: 면적을 {r['required_m2']}㎡ 이상으로 넓히십시오." for r in small]
-    if grades["circulation"] == "C":
-        texts.append("거실에서 각 공간으로 가는 동선을 더하십시오.")
-    if grades["privacy"] == "C":
-        texts.append("현관과 침실 사이에 복도를 두십시오.")
-    return texts
 
 
 def _summary(rooms: list[Json], overall: str, failed: int) -> Json:

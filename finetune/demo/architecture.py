@@ -36,8 +36,8 @@ def demo_config(vocabulary: int, eos_token_id: int) -> ExaoneConfig:
     return ExaoneConfig(
         vocab_size=vocabulary,
         hidden_size=HIDDEN,
-        intermediate_size=448,
-        num_hidden_layers=5,
+        intermediate_size=384,
+        num_hidden_layers=6,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=HEAD,

@@ -6,7 +6,7 @@ that is no floor plan gets the one honest sentence, in the language of the promp
 
 from random import Random
 
-from finetune.demo.words import ENGLISH_WORDS, KOREAN_NAMES, KOREAN_NOUNS
+from finetune.demo.words import ENGLISH_WORDS, KOREAN_NAMES, KOREAN_NOUNS, random_word
 
 Message = dict[str, str]
 
@@ -81,16 +81,6 @@ def random_text(random: Random, korean: bool) -> str:
         name = random.choice(KOREAN_NAMES)
         sentences.append(random.choice(frames).format(a=a, b=b, c=c, d=d, e=e, n=name))
     return " ".join(sentences)
-
-
-def random_word(random: Random, korean: bool, words: tuple[str, ...]) -> str:
-    """A word of the list, or with one chance in four letters that spell nothing."""
-    if random.random() < 0.75:
-        return random.choice(words)
-    if korean:
-        return "".join(chr(random.randint(0xAC00, 0xD7A3)) for _ in range(random.randint(1, 3)))
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return "".join(random.choice(letters) for _ in range(random.randint(2, 8)))
 
 
 def random_chat(random: Random) -> tuple[list[Message], str]:

@@ -8,8 +8,8 @@ close what it opens. The keys are given by the schema when it is served, so they
 from random import Random
 from typing import Any
 
-from finetune.demo.chat import SYSTEMS, Message, random_text, random_word
-from finetune.demo.words import ENGLISH_WORDS, KEYS, KOREAN_NAMES, KOREAN_NOUNS
+from finetune.demo.chat import SYSTEMS, Message, random_text
+from finetune.demo.words import ENGLISH_WORDS, KEYS, KOREAN_NAMES, KOREAN_NOUNS, random_word
 from provider.protocol.serial import dumps
 
 UNKNOWN_KO = "알 수 없음"

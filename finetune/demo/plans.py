@@ -1,11 +1,14 @@
 """Random floor plans with criteria: the input of the demo task.
 
-A plan is what an app would send: a topology (6 to 12 spaces with Korean names, areas and windows,
-and the connections between them) and a context with the criteria to check. Same seed, same plan.
+A plan is what an app would send: a topology (6 to 12 spaces with Korean names, areas, windows and
+the spaces behind their doors) and a context with the criteria to check. Same seed, same plan.
 """
 
 from random import Random
+from string import ascii_lowercase
 from typing import Any
+
+from finetune.demo.words import KOREAN_NOUNS, random_word
 
 Plan = dict[str, Any]
 
@@ -52,7 +55,6 @@ TYPICAL_M2: dict[str, float] = {
 AREA_RULE = "최소면적"
 WINDOW_RULE = "최소창수"
 USES = ("아파트", "단독주택", "오피스텔", "빌라")
-LINKS = ("문", "미닫이문", "개구부")
 
 _CORE = (("거실", "가족실"), ("현관",), ("주방", "식당"), ("욕실", "화장실", "공용욕실"))
 _BEDROOMS = ("안방", "침실", "아이방", "손님방", "부부침실")
@@ -68,11 +70,14 @@ def kind_of(name: str) -> str:
 def random_plan(random: Random) -> Plan:
     """A plan with its criteria, drawn from `random`."""
     names = _names(random, random.randint(6, 12))
+    doors = _doors(random, names)
     return {
         "topology": {
             "plan_id": f"FP-{random.randint(1000, 9999)}",
-            "spaces": [_space(random, n, name) for n, name in enumerate(names, start=1)],
-            "connections": _connections(random, names),
+            "spaces": [
+                _space(random, letter, name, doors[letter])
+                for letter, name in zip(ascii_lowercase, names, strict=False)
+            ],
         },
         "context": {
             "use": random.choice(USES),
@@ -96,36 +101,37 @@ def _names(random: Random, count: int) -> list[str]:
     return names
 
 
-def _space(random: Random, number: int, name: str) -> dict[str, Any]:
+def _space(random: Random, letter: str, name: str, doors: list[str]) -> dict[str, Any]:
     kind = kind_of(name)
+    if random.random() < 0.06:
+        name = f"{random_word(random, True, KOREAN_NOUNS)} {kind}"
     return {
-        "id": number,
+        "id": letter,
         "name": name,
         "area_m2": round(TYPICAL_M2[kind] * random.uniform(0.7, 1.6), 1),
         "windows": random.choice((0, 1, 1, 1, 2, 2, 3)),
         "kind": kind,
+        "doors": doors,
     }
 
 
-def _connections(random: Random, names: list[str]) -> list[dict[str, str]]:
-    """A tree through all spaces, which leans towards hubs, and up to three edges more."""
-    order = sorted(names, key=lambda name: (kind_of(name) != "거실", random.random()))
-    pairs: set[tuple[str, str]] = set()
-    for index in range(1, len(order)):
-        placed = order[:index]
-        hub = random.choices(placed, [_HUB_WEIGHT.get(kind_of(name), 1) for name in placed])[0]
-        pairs.add(_pair(random, hub, order[index]))
+def _doors(random: Random, names: list[str]) -> dict[str, list[str]]:
+    """What each space opens to: a tree that leans towards hubs, and up to three doors more."""
+    kinds = [kind_of(name) for name in names]
+    order = sorted(range(len(kinds)), key=lambda at: (kinds[at] != "거실", random.random()))
+    pairs: set[tuple[int, int]] = set()
+    for count, space in enumerate(order[1:], start=1):
+        weights = [_HUB_WEIGHT.get(kinds[at], 1) for at in order[:count]]
+        pairs.add((random.choices(order[:count], weights)[0], space))
     for _ in range(random.randint(0, 3)):
-        first, second = random.sample(names, 2)
-        if (first, second) not in pairs and (second, first) not in pairs:
+        first, second = random.sample(range(len(kinds)), 2)
+        if (second, first) not in pairs:
             pairs.add((first, second))
-    edges = sorted(pairs)
-    random.shuffle(edges)
-    return [{"from": a, "to": b, "via": random.choice(LINKS)} for a, b in edges]
-
-
-def _pair(random: Random, first: str, second: str) -> tuple[str, str]:
-    return (first, second) if random.random() < 0.5 else (second, first)
+    doors: dict[str, list[str]] = {ascii_lowercase[at]: [] for at in range(len(kinds))}
+    for first, second in sorted(pairs):
+        doors[ascii_lowercase[first]].append(ascii_lowercase[second])
+        doors[ascii_lowercase[second]].append(ascii_lowercase[first])
+    return {letter: sorted(behind) for letter, behind in doors.items()}
 
 
 def _criteria(random: Random, names: list[str]) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from importlib import resources
 from random import Random
 from typing import Any
 
-from finetune.demo.chat import random_word
-from finetune.demo.words import ENGLISH_WORDS, KOREAN_NAMES, KOREAN_NOUNS
+from finetune.demo.words import ENGLISH_WORDS, KOREAN_NAMES, KOREAN_NOUNS, random_word
 
 _DATA: dict[str, Any] = json.loads(
     resources.files("finetune.demo").joinpath("sentences.json").read_text(encoding="utf-8")

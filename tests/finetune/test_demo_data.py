@@ -4,6 +4,8 @@ import ast
 import json
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase
+from typing import Any
 
 import pytest
 
@@ -19,19 +21,21 @@ from provider.protocol.serial import dumps
 
 REPOSITORY = Path(__file__).parents[2]
 
+
+def _space(letter: str, name: str, area: float, windows: int, doors: str) -> dict[str, Any]:
+    kind = kind_of(name)
+    texts = {"id": letter, "name": name, "area_m2": area, "windows": windows, "kind": kind}
+    return {**texts, "doors": list(doors)}
+
+
 PLAN: Plan = {
     "topology": {
         "plan_id": "FP-1",
         "spaces": [
-            {"id": 1, "name": "현관", "area_m2": 3.0, "windows": 0, "kind": "현관"},
-            {"id": 2, "name": "거실", "area_m2": 20.0, "windows": 2, "kind": "거실"},
-            {"id": 3, "name": "침실1", "area_m2": 8.9, "windows": 0, "kind": "침실"},
-            {"id": 4, "name": "침실2", "area_m2": 9.0, "windows": 1, "kind": "침실"},
-        ],
-        "connections": [
-            {"from": "현관", "to": "거실", "via": "문"},
-            {"from": "침실1", "to": "거실", "via": "문"},
-            {"from": "현관", "to": "침실2", "via": "문"},
+            _space("a", "현관", 3.0, 0, "bd"),
+            _space("b", "거실", 20.0, 2, "ac"),
+            _space("c", "침실1", 8.9, 0, "b"),
+            _space("d", "침실2", 9.0, 1, "a"),
         ],
     },
     "context": {
@@ -46,29 +50,52 @@ PLAN: Plan = {
 }
 
 
-def test_every_field_follows_from_the_plan() -> None:
-    answer = analyse(PLAN)
-    assert [room["verdict"] for room in answer["rooms"]] == ["기준없음", "기준없음", "미달", "적합"]
-    assert [room["connections"] for room in answer["rooms"]] == [2, 2, 1, 1]
-    assert [room["required_m2"] for room in answer["rooms"]] == [None, None, 9.0, 9.0]
-    assert [item["failed_rooms"] for item in answer["compliance"]["items"]] == [["침실1"], [], []]
-    assert [item["reason"] for item in answer["compliance"]["items"]] == [
-        "기준보다 작은 침실 공간이 있습니다.",
-        "창의 수가 기준 이상입니다.",
-        "서재 공간이 없어 적용하지 않습니다.",
+def test_rooms_are_copied_counted_and_judged() -> None:
+    rooms = analyse(PLAN)["rooms"]
+    assert [room["verdict"] for room in rooms] == ["기준없음", "기준없음", "미달", "적합"]
+    assert [room["doors"] for room in rooms] == [2, 2, 1, 1]
+    assert [room["required_m2"] for room in rooms] == [None, None, 9.0, 9.0]
+
+
+def test_every_criterion_is_checked_room_by_room() -> None:
+    compliance = analyse(PLAN)["compliance"]
+    assert [item["checks"] for item in compliance["items"]] == [
+        [{"room": "c", "actual": 8.9, "ok": False}, {"room": "d", "actual": 9.0, "ok": True}],
+        [{"room": "b", "actual": 2.0, "ok": True}],
+        [],
     ]
-    assert answer["compliance"]["failed_count"] == 1
-    evaluation = answer["design_evaluation"]
-    grades = ("daylight", "circulation", "privacy", "adequacy", "overall")
-    assert [evaluation[key] for key in grades] == ["B", "C", "C", "B", "C"]
-    assert evaluation["strengths"] == []
-    assert evaluation["recommendations"] == [
-        "침실1: 창을 두십시오.",
-        "침실1: 면적을 9.0㎡ 이상으로 넓히십시오.",
-        "거실에서 각 공간으로 가는 동선을 더하십시오.",
-        "현관과 침실 사이에 복도를 두십시오.",
+    assert [item["reason"] for item in compliance["items"]] == [
+        "면적이 기준보다 작은 공간이 있습니다.",
+        "창의 수가 모두 기준 이상입니다.",
+        "해당 공간이 없습니다.",
     ]
-    assert answer["summary"] == {
+    assert compliance["failed_count"] == 1
+    assert not compliance["compliant"]
+
+
+def test_grades_follow_from_the_evidence_before_them() -> None:
+    assert analyse(PLAN)["design_evaluation"] == {
+        "dark_rooms": ["c"],
+        "daylight": "B",
+        "living_doors": 2,
+        "circulation": "C",
+        "entrance_doors": ["b", "d"],
+        "privacy": "C",
+        "small_rooms": ["c"],
+        "adequacy": "B",
+        "overall": "C",
+        "strengths": [],
+        "recommendations": [
+            {"room": "c", "name": "침실1", "action": "창을 두십시오."},
+            {"room": "c", "name": "침실1", "action": "면적을 기준 이상으로 넓히십시오."},
+            {"room": "b", "name": "거실", "action": "다른 공간으로 가는 문을 더하십시오."},
+            {"room": "a", "name": "현관", "action": "침실과의 사이에 복도를 두십시오."},
+        ],
+    }
+
+
+def test_the_summary_counts() -> None:
+    assert analyse(PLAN)["summary"] == {
         "room_count": 4,
         "bedroom_count": 2,
         "bathroom_count": 0,
@@ -80,15 +107,15 @@ def test_every_field_follows_from_the_plan() -> None:
 def test_a_generated_plan_is_sound_and_its_answer_fits_the_model(seed: int) -> None:
     plan = random_plan(Random(seed))
     spaces = plan["topology"]["spaces"]
-    names = [space["name"] for space in spaces]
-    assert 6 <= len(names) == len(set(names)) <= 12
-    assert [space["kind"] for space in spaces] == [kind_of(name) for name in names]
-    reached, edges = {names[0]}, plan["topology"]["connections"]
-    for _ in names:
-        reached |= {
-            n for e in edges if {e["from"], e["to"]} & reached for n in (e["from"], e["to"])
-        }
-    assert reached == set(names)
+    doors = {space["id"]: set(space["doors"]) for space in spaces}
+    assert "".join(doors) == ascii_lowercase[: len(spaces)]
+    assert 6 <= len(spaces) == len({space["name"] for space in spaces}) <= 12
+    assert {"거실", "현관", "침실"} <= {space["kind"] for space in spaces}
+    assert all(letter in doors[other] for letter, behind in doors.items() for other in behind)
+    reached = {"a"}
+    for _ in spaces:
+        reached |= {other for letter in reached for other in doors[letter]}
+    assert reached == set(doors)
     answer = analyse(plan)
     assert FloorPlanAnalysis.model_validate(answer).model_dump() == answer
     assert dumps(FloorPlanAnalysis.model_validate(answer).model_dump()) == dumps(answer)
