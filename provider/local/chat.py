@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ class Prepared:
     request: ChatRequest
     generation: GenerationRequest
     head: Head
+    headers: Mapping[str, str]
 
     def answers(self) -> list[Answer]:
         tools = self.request.tools
@@ -53,16 +54,13 @@ async def answer(request: ApiRequest, language: Language, portability: Portabili
     long = len(request.body) > _INLINE
     chat = await asyncio.to_thread(read, request) if long else read(request)
     if long or chat.format.type != "text" or chat.tools.declared:
-        prepared = await asyncio.to_thread(prepare, chat, language)
+        prepared = await asyncio.to_thread(prepare, chat, language, portability)
     else:
-        prepared = prepare(chat, language)
-    headers = portability.headers(chat, foreign=not language.names().is_alias(chat.model))
-    if chat.ignored:
-        headers["x-ignored-params"] = ", ".join(chat.ignored)
+        prepared = prepare(chat, language, portability)
     events = language.engine.stream(prepared.generation)
     if chat.stream:
-        return await _streamed(prepared, events, headers)
-    return ApiResponse.from_json(await _completed(prepared, events), headers=headers)
+        return await _streamed(prepared, events)
+    return ApiResponse.from_json(await _completed(prepared, events), headers=prepared.headers)
 
 
 def read(request: ApiRequest) -> ChatRequest:
@@ -70,14 +68,12 @@ def read(request: ApiRequest) -> ChatRequest:
     return parse(request.json)
 
 
-def prepare(chat: ChatRequest, language: Language) -> Prepared:
+def prepare(chat: ChatRequest, language: Language, portability: Portability) -> Prepared:
     """From messages to token ids. Raises `InvalidRequest` and its kin."""
     served = language.names().chat(chat.model)
     bound = constraint(chat)
     messages = conversation(chat)
-    language.budget.check_length(
-        sum(len(message["content"]) for message in messages), language.longest_token
-    )
+    language.check_length(sum(len(message["content"]) for message in messages))
     prompt = tuple(language.tokenizer.encode_chat(messages))
     generation = GenerationRequest(
         prompt=prompt,
@@ -90,7 +86,12 @@ def prepare(chat: ChatRequest, language: Language) -> Prepared:
         prediction=tuple(language.tokenizer.encode(chat.prediction)) if chat.prediction else (),
     )
     head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)
-    return Prepared(chat, generation, head)
+    return Prepared(chat, generation, head, _headers(chat, language, portability))
+
+
+def _headers(chat: ChatRequest, language: Language, portability: Portability) -> dict[str, str]:
+    headers = portability.headers(chat, foreign=not language.names().is_alias(chat.model))
+    return {**headers, "x-ignored-params": ", ".join(chat.ignored)} if chat.ignored else headers
 
 
 def _sampling(chat: ChatRequest, language: Language) -> Sampling:
@@ -120,9 +121,7 @@ async def _completed(prepared: Prepared, events: AsyncGenerator[Event, None]) ->
     return prepared.head.completion([answer.choice() for answer in answers], usage)
 
 
-async def _streamed(
-    prepared: Prepared, events: AsyncGenerator[Event, None], headers: dict[str, str]
-) -> ApiResponse:
+async def _streamed(prepared: Prepared, events: AsyncGenerator[Event, None]) -> ApiResponse:
     """Waits for the engine's first event, so that a refusal still has its own status."""
     try:
         first = await anext(events)
@@ -131,7 +130,7 @@ async def _streamed(
         raise
     chunks = Chunks(prepared.head, prepared.answers(), include_usage=prepared.request.include_usage)
     stream = sse.EventStream(_chunks(chunks, first, events), events.aclose)
-    return ApiResponse(200, {**sse.HEADERS, **headers}, stream)
+    return ApiResponse(200, {**sse.HEADERS, **prepared.headers}, stream)
 
 
 async def _chunks(

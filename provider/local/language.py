@@ -71,6 +71,12 @@ class Language:
         """The names served at this moment."""
         return Names(self.name, self.embedding_name, self.adapter_names(), self.aliases)
 
+    def check_length(self, characters: int) -> None:
+        """Raises `ContextTooLong` for a text that cannot fit, before it is tokenised, which takes
+        time."""
+        if characters > self.budget.context:
+            self.budget.check_length(characters, self._longest_token)
+
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raises `InvalidRequest` for a token id that the model does not have."""
         for token in tokens:
@@ -82,7 +88,7 @@ class Language:
                 )
 
     @cached_property
-    def longest_token(self) -> int:
+    def _longest_token(self) -> int:
         """Bytes of the longest token of the vocabulary."""
         tokenizer = self.tokenizer
         return max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size))

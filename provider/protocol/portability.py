@@ -1,16 +1,23 @@
 """What the local provider takes and OpenAI would refuse: a request that cannot be rolled back.
 
 The other direction needs no lint: what OpenAI takes and the local provider does not is refused at
-once, by name.
+once, by name. Schemas are linted by `provider.protocol.schema`, and what is taken but enforced by
+nobody (a misspelt keyword) is reported too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from provider.errors import InvalidRequest
 from provider.protocol.chat import ChatRequest
+from provider.protocol.schema import Finding as SchemaFinding
+from provider.protocol.schema import lint
+from provider.protocol.serial import dumps
 
 _DESCRIPTION = 1024
 _HEADER = 2000
@@ -89,6 +96,28 @@ def _prediction(request: ChatRequest) -> Iterator[Finding]:
             yield Finding("prediction", f"OpenAI refuses it together with '{name}'; send one.")
 
 
+def _format(request: ChatRequest) -> Iterator[Finding]:
+    form = request.format
+    if form.schema is not None:
+        yield from _schema("response_format.json_schema.schema", form.schema, form.strict)
+
+
+def _tool_schemas(request: ChatRequest) -> Iterator[Finding]:
+    for function in request.tools.declared:
+        yield from _schema(function.path, function.parameters, function.strict)
+
+
+def _schema(param: str, schema: Mapping[str, Any], strict: bool) -> Iterator[Finding]:
+    for found in _linted(dumps(schema), strict):
+        yield Finding(f"{param}#{found.path}", f"{found.message} {found.mend}".strip())
+
+
+@lru_cache(maxsize=256)
+def _linted(schema: str, strict: bool) -> tuple[SchemaFinding, ...]:
+    """Cached: an app sends the same schema with every request."""
+    return tuple(lint(json.loads(schema), strict))
+
+
 def _descriptions(request: ChatRequest) -> Iterator[Finding]:
     for function in request.tools.declared:
         if len(function.description or "") > _DESCRIPTION:
@@ -100,4 +129,6 @@ _RULES: tuple[Callable[[ChatRequest], Iterator[Finding]], ...] = (
     _logit_bias,
     _prediction,
     _descriptions,
+    _format,
+    _tool_schemas,
 )

@@ -108,12 +108,14 @@ FUNCTION_CALL = Either({str: OneOf(("none", "auto")), dict: _NAMED})
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function the model may call; `parameters` is its JSON Schema, `path` its parameter."""
+    """A function the model may call; `parameters` is its JSON Schema, `path` its parameter, and
+    `strict` whether OpenAI would be asked to enforce it (here it always is)."""
 
     name: str
     description: str | None
     parameters: Mapping[str, Any]
     path: str
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,9 @@ def _function(raw: Mapping[str, Any], path: str) -> Function:
             "invalid_function_parameters",
         )
     schema = {"type": "object", **parameters}
-    return Function(raw["name"], raw.get("description"), schema, f"{path}.parameters")
+    return Function(
+        raw["name"], raw.get("description"), schema, f"{path}.parameters", bool(raw.get("strict"))
+    )
 
 
 def _check_unique(declared: tuple[Function, ...]) -> None:

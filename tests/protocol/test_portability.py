@@ -17,6 +17,20 @@ def request(**more: Any) -> ChatRequest:
     return parse({"model": "m", "messages": [{"role": "user", "content": "json"}], **more})
 
 
+SCHEMA = "response_format.json_schema.schema"
+STRICT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
+def strict_format(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
+    form = {"name": "x", "strict": strict, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": form}}
+
+
 DRAFT = {"type": "content", "content": "x"}
 
 
@@ -32,6 +46,25 @@ DRAFT = {"type": "content", "content": "x"}
         (
             {"tools": [{"type": "function", "function": {"name": "f", "description": "x" * 1025}}]},
             ["tools[0].function.description"],
+        ),
+        (strict_format(STRICT), []),
+        (strict_format({**STRICT, "additionalProperties": True}), [f"{SCHEMA}#"]),
+        (strict_format({"type": "object", "properties": {}}, strict=False), []),
+        (strict_format({**STRICT, "titel": "x"}, strict=False), [f"{SCHEMA}#"]),
+        (
+            {
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "f",
+                            "strict": True,
+                            "parameters": {**STRICT, "properties": {"a": {"minLength": 1}}},
+                        },
+                    }
+                ]
+            },
+            ["tools[0].function.parameters#/properties/a"] * 2,
         ),
     ],
 )
