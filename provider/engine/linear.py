@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
@@ -44,3 +44,18 @@ def can_pack(weight: Tensor) -> bool:
     if weight.dtype is torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return weight.dtype is torch.float32
+
+
+def pack_modules(model: nn.Module, shared: Tensor | None) -> None:
+    """Lets the plain linear modules of a model multiply in the device's own layout.
+
+    They compute what they did, and give their weight up for it, except the one whose weight is
+    `shared` (with the embedding).
+    """
+    for module in model.modules():
+        if type(module) is nn.Linear and can_pack(module.weight):
+            bias = None if module.bias is None else module.bias.data
+            packed: Any = Linear(module.weight.data, bias)
+            module.forward = packed  # type: ignore[method-assign]
+            if module.weight is not shared:
+                module.weight.data = module.weight.data.new_empty(0)

@@ -1,18 +1,67 @@
-"""Picks the runner for a model."""
+"""Picks the runner for a model, and makes sure that it computes what the model does."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from transformers import PreTrainedModel
 
+from provider.engine.attention import Segment
+from provider.engine.cache import CacheShape, KVCache
 from provider.engine.fused import FusedRunner, fits
-from provider.engine.runner import ModelRunner, Runner
+from provider.engine.linear import pack_modules
+from provider.engine.runner import ModelRunner, Runner, Step, attention_heads
+from provider.errors import ConfigurationError
 
 _RUNNER = "sllm_runner"
 
 
 def runner_of(model: PreTrainedModel) -> Runner:
-    """The fastest way to run steps of this model; made once per model."""
+    """The fastest way to run steps of this model; made once per model.
+
+    Raises ConfigurationError for an architecture whose attention the engine cannot reproduce.
+    """
     if _RUNNER not in vars(model):
-        vars(model)[_RUNNER] = FusedRunner(model) if fits(model) else ModelRunner(model)
+        vars(model)[_RUNNER] = FusedRunner(model) if fits(model) else _general(model)
     runner: Runner = vars(model)[_RUNNER]
     return runner
+
+
+def _general(model: PreTrainedModel) -> ModelRunner:
+    runner = ModelRunner(model)
+    check_attention(model, runner)
+    embedding: Any = model.get_input_embeddings()
+    pack_modules(model, shared=embedding.weight)
+    return runner
+
+
+def check_attention(model: PreTrainedModel, runner: Runner) -> None:
+    """Refuses a model whose attention is not what `packed_attention` computes.
+
+    Reads a few tokens in two parts through `runner` and at once through the model itself. Raises
+    ConfigurationError if the logits differ by more than rounding.
+    """
+    count, first = 12, 7
+    tokens = [i % model.config.get_text_config().vocab_size for i in range(3, 3 + count)]
+    layers, kv_heads, head_dim = attention_heads(model)
+    shape = CacheShape(layers, kv_heads, head_dim, model.dtype, model.device, 256, 256, 256)
+    slot = KVCache(shape).allocate(count)
+    if slot is None:
+        raise RuntimeError("an empty cache has no room for twelve tokens")
+    parts = []
+    for start, stop in ((0, first), (first, count)):
+        new = stop - start
+        segment = Segment(0, new, start, slot)
+        places = list(range(start, stop))
+        parts.append(runner.forward(Step(tokens[start:stop], places, [segment], list(range(new)))))
+    with torch.inference_mode():
+        at_once = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False)
+    plain = at_once.logits[0].float()
+    error = float((torch.cat(parts) - plain).norm() / plain.norm())
+    if not error < (0.05 if model.dtype.itemsize < 4 else 1e-3):
+        raise ConfigurationError(
+            f"{type(model).__name__} attends in a way that the engine does not reproduce (relative "
+            f"error {error:.3f}); expected a causal language model with plain, grouped or "
+            "sliding-window attention; serve this model with vLLM and set LOCAL_LLM_BASE_URL."
+        )
