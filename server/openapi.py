@@ -168,4 +168,7 @@ def _response_schemas() -> dict[str, Any]:
     types = (ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, Model)
     _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REF)
     defined: dict[str, Any] = schemas["$defs"]
+    # The SDK decodes base64 before its type sees the vector; on the wire it is text.
+    vector = defined["Embedding"]["properties"]["embedding"]
+    defined["Embedding"]["properties"]["embedding"] = {"anyOf": [vector, {"type": "string"}]}
     return defined

@@ -25,6 +25,7 @@ def _count(low: int, high: int | None = None) -> Schema:
 
 
 _TEXT: Schema = {"type": "string"}
+_NAME: Schema = {"type": "string", "minLength": 1}
 _FLAG: Schema = _optional({"type": "boolean"})
 _OBJECT: Schema = {"type": "object"}
 
@@ -84,6 +85,7 @@ _RESPONSE_FORMAT: Schema = {
         {
             "type": "object",
             "required": ["type"],
+            "additionalProperties": False,
             "properties": {"type": {"enum": ["text", "json_object"]}},
         },
         {
@@ -108,14 +110,17 @@ _RESPONSE_FORMAT: Schema = {
 
 CHAT_REQUEST: Schema = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["model", "messages"],
     "properties": {
-        "model": {"type": "string", "minLength": 1},
+        "model": _NAME,
         "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
         "temperature": _number(0, 2),
         "top_p": _number(0, 1),
         "n": _count(1, 128),
-        "stop": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": 4}]},
+        "stop": _optional(
+            {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1, "maxItems": 4}]}
+        ),
         "max_tokens": _count(1),
         "max_completion_tokens": _count(1),
         "seed": _optional({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}),
@@ -132,6 +137,8 @@ CHAT_REQUEST: Schema = {
         "response_format": _RESPONSE_FORMAT,
         "tools": {
             "type": "array",
+            "minItems": 1,
+            "maxItems": 128,
             "items": {
                 "type": "object",
                 "required": ["type", "function"],
@@ -151,15 +158,16 @@ CHAT_REQUEST: Schema = {
 
 EMBEDDING_REQUEST: Schema = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["model", "input"],
     "properties": {
-        "model": {"type": "string", "minLength": 1},
+        "model": _NAME,
         "input": {
             "anyOf": [
-                {"type": "string", "minLength": 1},
+                _NAME,
                 {
                     "type": "array",
-                    "items": {"type": "string", "minLength": 1},
+                    "items": _NAME,
                     "minItems": 1,
                     "maxItems": 2048,
                 },
@@ -173,15 +181,17 @@ EMBEDDING_REQUEST: Schema = {
 
 ADAPTER_LOAD: Schema = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["lora_name", "lora_path"],
     "properties": {
-        "lora_name": {"type": "string", "minLength": 1},
-        "lora_path": {"type": "string", "minLength": 1},
+        "lora_name": _NAME,
+        "lora_path": _NAME,
     },
 }
 
 ADAPTER_UNLOAD: Schema = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["lora_name"],
-    "properties": {"lora_name": {"type": "string", "minLength": 1}},
+    "properties": {"lora_name": _NAME},
 }
