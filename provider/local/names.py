@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from provider.errors import Forbidden, ModelNotFound, NotFound
+
+log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 """The target of an alias that means the loaded model."""
@@ -58,11 +61,8 @@ class Names:
 
     def is_alias(self, asked: str) -> bool:
         """Whether a name is (a dated snapshot of) an alias, rather than a model's own name."""
-        aliases = self.aliases or {}
-        own = asked in self._served()
-        return not own and (
-            _SNAPSHOT.sub("", asked) in aliases or asked in aliases or _ANY in aliases
-        )
+        known = {asked, _SNAPSHOT.sub("", asked), _ANY} & set(self.aliases or {})
+        return asked not in self._served() and bool(known)
 
     def alias_of(self, alias: str) -> str | None:
         """What an alias stands for, by its served name; None where it stands for nothing."""
@@ -71,7 +71,19 @@ class Names:
             return self.embedding if self._is_embedding(alias) else self.language
         return target if target in self._served() else None
 
-    def _served(self) -> Iterable[str]:
+    def warn(self) -> None:
+        """Logs the aliases that stand for nothing; an adapter may still come for them."""
+        for alias, target in (self.aliases or {}).items():
+            if self.alias_of(alias) is None:
+                log.warning(
+                    "MODEL_ALIASES: %s=%s names no model that is loaded (%s); requests for it get "
+                    "a 404",
+                    alias,
+                    target,
+                    ", ".join(sorted(self._served())),
+                )
+
+    def _served(self) -> set[str]:
         return {self.language, self.embedding, *self.adapters}
 
     def _is_embedding(self, name: str) -> bool:
@@ -92,4 +104,5 @@ class Names:
                 target = aliases[name]
                 wrong_kind = target == DEFAULT and self._is_embedding(name) != embedding
                 return "" if wrong_kind else target
-        return aliases.get(_ANY, "")
+        chat_with_embedder = not embedding and self._is_embedding(asked)
+        return "" if chat_with_embedder else aliases.get(_ANY, "")

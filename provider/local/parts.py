@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provider.errors import ConfigurationError
-from provider.local import cl100k
+from provider.local import cl100k, demo
 from provider.local.budget import Budget
 from provider.local.embedding import Embedding
 from provider.local.language import Language
 from provider.local.lazy import Lazy, Shared
+from provider.settings import DEMO
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -60,15 +61,17 @@ class Held:
 
 def language_name(settings: Settings) -> str:
     """What the language model is served under, as far as settings tell without loading it."""
-    return settings.local_llm_name or _short(settings.local_llm_model_path)
+    return settings.local_llm_name or _short(settings.local_llm_model_path, demo.LANGUAGE)
 
 
 def embedding_name(settings: Settings) -> str:
-    return _short(settings.local_embedding_model)
+    return _short(settings.local_embedding_model, demo.EMBEDDER)
 
 
-def _short(path_or_id: str) -> str:
+def _short(path_or_id: str, demo_name: str) -> str:
     """A folder's name; a hub id as it is."""
+    if path_or_id == DEMO:
+        return demo_name
     folder = Path(path_or_id).expanduser()
     return folder.resolve().name if folder.is_dir() else path_or_id
 
@@ -84,7 +87,7 @@ def load_language(settings: Settings) -> Language:
     adapters = _adapters(settings)
     quantization = settings.local_llm_quantization
     loaded = checkpoint.load(
-        settings.local_llm_model_path,
+        demo.located(settings.local_llm_model_path, demo.LANGUAGE, "LOCAL_LLM_MODEL_PATH"),
         settings.local_llm_device,
         settings.local_llm_dtype,
         None if quantization == "none" else quantization,
@@ -139,7 +142,7 @@ def load_embedding(settings: Settings) -> Embedding:
 
     use_threads(settings.local_llm_threads)
     embedder = Embedder.load(
-        settings.local_embedding_model,
+        demo.located(settings.local_embedding_model, demo.EMBEDDER, "LOCAL_EMBEDDING_MODEL"),
         settings.local_embedding_device,
         revision=settings.local_embedding_revision,
     )

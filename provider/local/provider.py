@@ -94,6 +94,7 @@ class LocalProvider:
             part.now()
         if self.language.built is not None:
             self.language.built.warm_up()
+        self._names().warn()
 
     def health(self) -> Mapping[str, Any]:
         """`alive`, `ready`, and the engine's figures once it is there."""

@@ -11,7 +11,7 @@ import pytest
 from provider.base import ApiRequest
 from provider.errors import ConfigurationError
 from provider.factory import build
-from provider.local import LocalProvider
+from provider.local import LocalProvider, demo
 from provider.local.lazy import Lazy, Shared
 from provider.settings import Settings
 from tests.tiny import embedder_folder, llm_folder
@@ -112,3 +112,20 @@ def test_a_folder_of_adapters_must_be_one(tmp_path: Path) -> None:
     provider = LocalProvider(local(local_llm_adapters=tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="LOCAL_LLM_ADAPTERS"):
         provider.warm_up()
+
+
+def test_demo_is_a_folder_of_the_repository() -> None:
+    assert demo.located("a/b", demo.LANGUAGE, "LOCAL_LLM_MODEL_PATH") == "a/b"
+    with pytest.raises(ConfigurationError, match="make demo-model"):
+        demo.located("demo", "no-such-model", "LOCAL_LLM_MODEL_PATH")
+    unloaded = LocalProvider(Settings(_env_file=None, llm_provider="local"))
+    assert unloaded.health()["ready"] is False
+
+
+def test_an_alias_that_leads_nowhere_is_told_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    provider = LocalProvider(local(model_aliases={"gpt-4o": "gone", "gpt-4o-mini": "default"}))
+    provider.warm_up()
+    said = [record.message for record in caplog.records if "MODEL_ALIASES" in record.message]
+    assert len(said) == 1
+    assert "gpt-4o=gone" in said[0]
+    assert "exaone-tiny" in said[0]

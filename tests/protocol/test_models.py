@@ -77,6 +77,8 @@ def test_a_star_is_every_other_name() -> None:
     names = Names("base", "embed", aliases={"*": "default"})
     assert names.chat("whatever") == "base"
     assert names.embed("whatever") == "embed"
+    with pytest.raises(ApiError, match="not a chat model"):
+        names.chat("text-embedding-9")
 
 
 def test_the_list_has_base_adapters_embedder_and_aliases() -> None:
