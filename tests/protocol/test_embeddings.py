@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 
@@ -154,6 +154,7 @@ FLOATS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(FLOATS, min_size=1, max_size=3))
 def test_both_formats_carry_the_same_bits(vectors: list[list[float]]) -> None:
     rows = [struct.pack(f"<{len(vector)}f", *vector) for vector in vectors]
@@ -177,6 +178,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_input_is_a_request_or_a_refusal(value: Any) -> None:
     try:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
@@ -210,6 +210,7 @@ WHOLE: list[tuple[str, tuple[str, list[tuple[str, str]]]]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), WHOLE)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_turn_reads_the_same_however_it_is_cut(
     text: str, expected: tuple[str, list[tuple[str, str]]], data: st.DataObject
