@@ -265,6 +265,19 @@ class LocalEmbeddingSettings(BaseSettings):
     local_embedding_device: Device = Field(
         "auto", description="Device of the embedding model: auto, cuda, cuda:N, mps or cpu."
     )
+    local_embedding_dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="Precision of the embedding model's matrix products: auto, bf16, fp16 or "
+        "fp32; the space is the same.",
+    )
+    local_embedding_dimensions: int | None = Field(
+        None,
+        ge=1,
+        description="Width to cut vectors to, for models trained for it; unset: the full width.",
+    )
+    local_embedding_queue: int = Field(
+        8192, ge=1, description="Texts that may wait to be embedded; more are refused with 429."
+    )
     tiktoken_cache_dir: Path | None = Field(
         None,
         description="Folder with OpenAI's cl100k_base encoding (tiktoken's cache), to read "

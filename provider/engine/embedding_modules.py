@@ -48,15 +48,32 @@ class Chain:
     max_tokens: int
     prompts: dict[str, str]
     lower_case: bool
+    products: torch.dtype
+
+    def vectors(self, features: dict[str, Any]) -> torch.Tensor:
+        """float32 [n, dimensions] of one padded batch (`input_ids`, `attention_mask`)."""
+        device, narrow = self.encoder.device.type, self.products is not torch.float32
+        with torch.autocast(device, dtype=self.products, enabled=narrow):
+            hidden = self.encoder(**features).last_hidden_state
+        features = {**features, "token_embeddings": hidden.float()}
+        for module in self.modules:
+            features = module(features)
+        found: torch.Tensor = features["sentence_embedding"]
+        return found
 
 
 def load_chain(
-    folder: Path, facts: EmbeddingFacts, device: torch.device, dtype: torch.dtype
+    folder: Path, facts: EmbeddingFacts, device: torch.device, products: torch.dtype
 ) -> Chain:
-    """`ConfigurationError` when pooling is not stated, or stated twice and differently."""
+    """`products` is the precision of matrix products; everything else is computed in fp32.
+
+    `ConfigurationError` when pooling is not stated, or stated twice and differently.
+    """
     listed = _listed(folder)
     base = folder / listed[0]["path"] if listed else folder
-    encoder = _encoder(base, device, dtype)
+    encoder = _encoder(base, device)
+    if products is not torch.float32:
+        _narrow(encoder, products)
     modules = _read_modules(folder, listed) if listed else _stated_modules(folder, facts, encoder)
     _check(folder, facts, modules)
     normalized = any(isinstance(module, Normalize) for module in modules)
@@ -66,7 +83,7 @@ def load_chain(
     settings = _transformer_settings(base)
     return Chain(
         encoder,
-        tuple(module.to(device=device, dtype=dtype).eval() for module in modules),
+        tuple(module.to(device=device, dtype=torch.float32).eval() for module in modules),
         backend,
         pad_token,
         _pooling(modules),
@@ -74,7 +91,15 @@ def load_chain(
         _max_tokens(encoder, settings, facts),
         _prompts(folder),
         bool(settings.get("do_lower_case")),
+        products,
     )
+
+
+def _narrow(encoder: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Linear layers' weights in `dtype`; embeddings and norms stay as they are."""
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(dtype)
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
@@ -153,7 +178,7 @@ def _pooling(modules: Sequence[torch.nn.Module]) -> str:
     return mode if isinstance(mode, str) else "+".join(mode)
 
 
-def _encoder(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _encoder(folder: Path, device: torch.device) -> PreTrainedModel:
     exaone.register()
     before = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
@@ -161,7 +186,7 @@ def _encoder(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrain
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = AutoModel.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (ValueError, RuntimeError, OSError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())[:300]

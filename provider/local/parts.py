@@ -144,10 +144,14 @@ def load_embedding(settings: Settings) -> Embedding:
     embedder = Embedder.load(
         demo.located(settings.local_embedding_model, demo.EMBEDDER, "LOCAL_EMBEDDING_MODEL"),
         settings.local_embedding_device,
+        dtype=settings.local_embedding_dtype,
         revision=settings.local_embedding_revision,
+        dimensions=settings.local_embedding_dimensions,
     )
     encoding = cl100k.find(cl100k.places(settings.tiktoken_cache_dir))
-    return Embedding(embedder, EmbedQueue(embedder), embedder.name, encoding)
+    return Embedding(
+        embedder, EmbedQueue(embedder, settings.local_embedding_queue), embedder.name, encoding
+    )
 
 
 def _key(settings: Settings, prefix: str) -> str:

@@ -80,7 +80,7 @@ def state(folder: Path, **embedding: Any) -> Path:
 
 
 def load(folder: Path | str, **options: Any) -> Embedder:
-    return Embedder.load(folder, "cpu", **options)
+    return Embedder.load(folder, "cpu", **{"dtype": "fp32"} | options)
 
 
 def hidden_states(folder: Path, text: str) -> torch.Tensor:
@@ -191,6 +191,18 @@ def test_a_batch_gives_what_single_texts_give_in_their_order(folder: Path) -> No
         assert together.token_counts[index] == alone.token_counts[0]
     assert together.vectors.dtype == np.float32
     assert embedder.embed([]).vectors.shape == (0, 32)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_narrow_products_give_the_same_space(folder: Path, dtype: str) -> None:
+    state(folder, pooling="cls", normalize=True)
+    narrow, exact = load(folder, dtype=dtype), load(folder)
+    texts = [("집 " * (1 + 7 * i % 11)) + str(i) for i in range(40)]
+    wanted, found = exact.embed(texts).vectors, narrow.embed(texts).vectors
+    assert (wanted * found).sum(1).min() > 0.9995
+    alone = np.concatenate([narrow.embed([text]).vectors for text in texts])
+    assert (alone * found).sum(1).min() > 0.9995
+    assert narrow.fingerprint == exact.fingerprint
 
 
 def test_batches_hold_every_text_once_and_are_bounded() -> None:
