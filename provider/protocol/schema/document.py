@@ -7,7 +7,7 @@ a JSON pointer or an anchor. References out of the document are refused: nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -24,20 +24,30 @@ _DRAFTS = {
     "json-schema.org/draft/2020-12/schema": 2020,
 }
 _LATEST = 2020
+_OPENERS = frozenset({"$schema", "$id", "id"})
+_NAMERS = frozenset({"$anchor", "$dynamicAnchor", "$recursiveAnchor"})
 _TEXTS = frozenset({"title", "description", "$comment", "markdownDescription"})
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A subschema: what stands there, its JSON pointer, its base URI and its draft."""
+    """A subschema: what stands there, its base URI and its draft; and the way there."""
 
     schema: Any
-    pointer: str
     base: str
     draft: int
+    parent: Place | None = None
+    step: str | int = ""
 
-    def at(self, *steps: str | int) -> str:
-        return self.pointer + "".join(f"/{_escape(str(s))}" for s in steps)
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer (RFC 6901)."""
+        steps: list[str] = []
+        place: Place | None = self
+        while place is not None and place.parent is not None:
+            steps.append(str(place.step).replace("~", "~0").replace("/", "~1"))
+            place = place.parent
+        return "".join(f"/{step}" for step in reversed(steps))
 
 
 class Document:
@@ -52,8 +62,10 @@ class Document:
         self._resources: dict[str, Place] = {}
         self._anchors: dict[tuple[str, str], Place] = {}
         self._dynamic: dict[str, list[Place]] = {}
-        self._root = _with_base(Place(root, "", "", _draft(root, _LATEST)))
-        self._index(self._root)
+        self._root = _with_base(Place(root, "", _draft(root, _LATEST)))
+        self._resources[self._root.base] = self._resources[""] = self._root
+        if _names_places(root):
+            self._index(self._root)
 
     def place(self, address: int) -> Place:
         return self._places[address]
@@ -147,7 +159,6 @@ class Document:
         return found
 
     def _index(self, root: Place) -> None:
-        self._resources[root.base] = self._resources[""] = root
         for place in _walk_all(root):
             schema = place.schema
             if not isinstance(schema, dict):
@@ -182,25 +193,41 @@ def _walk_all(root: Place) -> Iterator[Place]:
             elif keyword in LIST_VALUED and isinstance(value, list):
                 stack += [_enter(holder, v, at) for at, v in enumerate(value)]
             elif keyword in MAP_VALUED and isinstance(value, dict):
-                inner = Place(value, place.at(keyword), place.base, place.draft)
+                inner = Place(value, place.base, place.draft, place, keyword)
                 stack += [_enter(inner, v, name) for name, v in value.items()]
 
 
 def _enter(parent: Place, schema: Any, step: str | int) -> Place:
-    return _with_base(Place(schema, parent.at(step), parent.base, parent.draft))
+    return _with_base(Place(schema, parent.base, parent.draft, parent, step))
 
 
 def _with_base(place: Place) -> Place:
-    if not isinstance(place.schema, dict):
+    """The same place, under the base URI and the draft that it declares itself."""
+    schema = place.schema
+    if not isinstance(schema, dict) or not schema.keys() & _OPENERS:
         return place
-    draft = _draft(place.schema, place.draft)
-    own = place.schema.get(_id_keyword(draft))
-    if not isinstance(own, str) or (draft <= 7 and ("$ref" in place.schema or own[:1] == "#")):
-        return (
-            place if draft == place.draft else Place(place.schema, place.pointer, place.base, draft)
-        )
-    base = urldefrag(urljoin(place.base, own))[0]
-    return Place(place.schema, place.pointer, base, draft)
+    draft = _draft(schema, place.draft)
+    own = schema.get(_id_keyword(draft))
+    base = place.base
+    if isinstance(own, str) and not (draft <= 7 and ("$ref" in schema or own[:1] == "#")):
+        base = urldefrag(urljoin(place.base, own))[0]
+    return replace(place, base=base, draft=draft)
+
+
+def _names_places(root: Any) -> bool:
+    """Whether anything below the root opens a base or has a name of its own."""
+    stack: list[Any] = list(root.values()) if isinstance(root, dict) else []
+    if isinstance(root, dict) and root.keys() & _NAMERS:
+        return True
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if value.keys() & (_NAMERS | _OPENERS):
+                return True
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+    return False
 
 
 def _annotates(keyword: str, value: Any) -> bool:
@@ -217,7 +244,3 @@ def _draft(schema: Any, inherited: int) -> int:
         return inherited
     uri = schema["$schema"].rstrip("#").partition("://")[2]
     return _DRAFTS.get(uri, inherited)
-
-
-def _escape(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")

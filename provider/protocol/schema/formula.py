@@ -57,6 +57,12 @@ def is_(shape: Shape) -> Formula:
 
 def every(*operands: Formula) -> Formula:
     """Conjunction; the order of operands decides the order of properties."""
+    if len(operands) == 2:  # by far the most frequent case
+        first, second = operands
+        if first is TRUE or first == second:
+            return second
+        if second is TRUE:
+            return first
     return _join(AND, TRUE, FALSE, operands)
 
 

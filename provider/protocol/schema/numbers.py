@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from math import ceil, floor, lcm
+from math import ceil, floor, inf, lcm, nextafter
 from typing import Any
 
 from provider.protocol.schema.regular import algebra, numerals
@@ -132,7 +132,9 @@ class Numbers:
             low, high = (None if b is None else int(b) for b in (self.low, self.high))
             found = numerals.integers(low, high)
             return found if self.multiple is None else both(found, _multiples(self.multiple))
-        found = numerals.decimals(self.low, self.low_open, self.high, self.high_open)
+        low, low_open = _closed_bound(self.low, self.low_open, inf)
+        high, high_open = _closed_bound(self.high, self.high_open, -inf)
+        found = numerals.decimals(low, low_open, high, high_open)
         if self.whole is False:
             found = both(found, numerals.NOT_WHOLE)
         return found if self.multiple is None else both(found, _multiples(self.multiple))
@@ -159,6 +161,19 @@ class Numbers:
 
 def _number(value: Fraction) -> int | float:
     return int(value) if value.denominator == 1 else float(value)
+
+
+def _closed_bound(
+    bound: Fraction | None, open_: bool, towards: float
+) -> tuple[Fraction | None, bool]:
+    """An open bound as the next double, which is included.
+
+    Readers round to doubles: 0.0999999999999999999999 < 0.1 is read as 0.1. Next to zero the
+    digits would be hundreds, and such texts are not written by accident: zero stays as it is.
+    """
+    if not open_ or not bound or exact(float(bound)) != bound:
+        return bound, open_
+    return exact(nextafter(float(bound), towards)), False
 
 
 def _tighter(

@@ -44,13 +44,18 @@ class Objects:
         found = self._table.get(name)
         if found is not None:
             return found
-        return next((v for names, v in self.rest if algebra.matches(names, name)), TRUE)
+        for names, value in self.rest:
+            if names is algebra.ALL or algebra.matches(names, name):
+                return value
+        return TRUE
 
     def intersect(self, other: Objects) -> Objects | None:
-        names = dict.fromkeys([n for n, _ in self.named] + [n for n, _ in other.named])
-        spend(len(names))
+        spend(len(self.named) + len(other.named))
+        named = [(n, every(v, other.value(n))) for n, v in self.named]
+        mine = dict(self.named)
+        named += [(n, every(self.value(n), v)) for n, v in other.named if n not in mine]
         return Objects(
-            tuple((n, every(self.value(n), other.value(n))) for n in names),
+            tuple(named),
             _both(self.rest, other.rest),
             tuple(dict.fromkeys(self.required + other.required)),
             max(self.low, other.low),

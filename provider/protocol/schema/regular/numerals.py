@@ -28,11 +28,23 @@ _EXPONENT = repeat(
     1,
 )
 
+_FIFTEEN = repeat(_DIGIT, 0, 14)
+
 ANY_NUMBER = cat(repeat(_MINUS, 0, 1), _NATURAL, _FRACTION, _EXPONENT)
 ANY_INTEGER = alt(_NATURAL, cat(_MINUS, _NONZERO, _DIGITS))
-# A point and at least one digit that is not zero: not a whole number.
+# Not a whole number, also for a reader that rounds to doubles: those tell 15 digits apart.
 NOT_WHOLE = cat(
-    repeat(_MINUS, 0, 1), _NATURAL, _POINT, repeat(literals(["0"]), 0, None), _NONZERO, _DIGITS
+    repeat(_MINUS, 0, 1),
+    alt(
+        cat(literals(["0"]), _POINT, repeat(literals(["0"]), 0, 300), _NONZERO, _FIFTEEN),
+        *(
+            algebra.both(
+                cat(_NONZERO, repeat(_DIGIT, whole, whole), _POINT, repeat(_DIGIT, 1, 14 - whole)),
+                cat(_DIGITS, _POINT, repeat(literals(["0"]), 0, None), _NONZERO, _DIGITS),
+            )
+            for whole in range(14)
+        ),
+    ),
 )
 
 

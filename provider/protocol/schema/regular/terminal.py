@@ -9,6 +9,7 @@ text and a property name cannot come back in disguise.
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 
 from provider.protocol.schema.regular import charset
@@ -16,7 +17,6 @@ from provider.protocol.schema.regular.algebra import (
     ALL,
     ALT,
     AND,
-    ANY,
     CAT,
     EPSILON,
     LITS,
@@ -24,7 +24,6 @@ from provider.protocol.schema.regular.algebra import (
     REP,
     SET,
     Re,
-    negate,
 )
 from provider.protocol.schema.regular.charset import CharSet
 
@@ -64,6 +63,7 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=True) if text.isascii() else f"/{_escape(text)}/"
 
 
+_ONE_REGEX = re.compile(r"/(?:[^/\\]|\\.)+/", re.DOTALL)
 EMPTY_LITERAL = '""'
 
 
@@ -162,6 +162,8 @@ def _code(code: int) -> str:
 
 def _escape(text: str) -> str:
     """`text` as a regular expression that matches just it."""
+    if text.isalnum():
+        return text
     return "".join(_escape_char(c) for c in text)
 
 
@@ -195,12 +197,4 @@ def _paren(expression: str) -> str:
 
 def _one_regex(expression: str) -> bool:
     """Whether the expression is a single `/.../` and nothing beside it."""
-    if not (expression.startswith("/") and expression.endswith("/")):
-        return False
-    return not any(
-        c == "/" and expression[at - 1] != "\\" for at, c in enumerate(expression[1:-1], 1)
-    )
-
-
-CHARACTER = _Writer(quoted=True).regex(ANY)
-__all__ = ["CHARACTER", "json_string", "literal", "negate", "plain"]
+    return _ONE_REGEX.fullmatch(expression) is not None
