@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from provider.base import ApiRequest, Provider, describe_of
-from provider.errors import ApiError
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -49,15 +49,12 @@ def _facts(provider: Provider, settings: Settings) -> list[str]:
 
 
 async def _model(provider: Provider, settings: Settings) -> str:
-    """A name that the chat side answers to."""
-    if settings.llm_provider == "openai":
+    """A name that the chat side answers to; nothing hosted is asked for it."""
+    if settings.llm_provider != "local" or settings.embedding_provider != "local":
         return settings.openai_model
-    try:
-        listed = await provider.answer(ApiRequest("GET", "/v1/models"))
-        models = ApiRequest("GET", "/v1/models", body=await listed.read()).json["data"]
-    except (ApiError, KeyError):
-        return settings.openai_model
-    return str(models[0]["id"]) if models else settings.openai_model
+    listed = await provider.answer(ApiRequest("GET", "/v1/models"))
+    models = json.loads(await listed.read())["data"]
+    return str(models[0]["id"])
 
 
 def _curl(url: str, model: str, keyed: bool) -> str:

@@ -80,6 +80,16 @@ _FUNCTION: Schema = {
     },
 }
 
+_CHOSEN_TOOL: Schema = {
+    "type": "object",
+    "required": ["type", "function"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "function"},
+        "function": {"type": "object", "required": ["name"], "properties": {"name": _TEXT}},
+    },
+}
+
 _RESPONSE_FORMAT: Schema = {
     "anyOf": [
         {
@@ -145,7 +155,7 @@ CHAT_REQUEST: Schema = {
                 "properties": {"type": {"const": "function"}, "function": _FUNCTION},
             },
         },
-        "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT]},
+        "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, _CHOSEN_TOOL]},
         "parallel_tool_calls": {"type": "boolean"},
         "stream": _FLAG,
         "stream_options": _optional(

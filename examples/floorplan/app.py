@@ -42,8 +42,8 @@ def analyze(plan: FloorPlan) -> FloorPlanAnalysis:
             response_format=FloorPlanAnalysis,
             temperature=0,
         )
-    except openai.APIError as error:
-        raise HTTPException(502, f"The model did not answer: {error.message}") from error
+    except openai.OpenAIError as error:
+        raise HTTPException(502, f"The model did not answer: {error}") from error
     message = completion.choices[0].message
     if message.parsed is None:
         raise HTTPException(502, message.refusal or "The model gave no analysis.")

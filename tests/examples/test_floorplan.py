@@ -15,13 +15,8 @@ import pytest
 from tests.examples.processes import APP, SLLM, UVICORN, environment, running
 from tests.standin import StandIn
 
-LOCAL = {
-    "LLM_PROVIDER": "local",
-    "EMBEDDING_PROVIDER": "local",
-    "LOCAL_LLM_MODEL_PATH": "demo",
-    "LOCAL_EMBEDDING_MODEL": "demo",
-}
-HOSTED = {"LLM_PROVIDER": "openai", "EMBEDDING_PROVIDER": "openai"}
+LOCAL = {"LLM_PROVIDER": "local"}
+HOSTED = {"LLM_PROVIDER": "openai"}
 SAMPLE = json.loads((APP / "sample.json").read_text(encoding="utf-8"))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -159,6 +162,44 @@ def test_a_killed_sllm_leaves_nothing_behind(interposed: dict[str, str]) -> None
         process.wait(60)
         assert gone(lambda: alive(int(seen["pid"])))
         assert gone(lambda: listens(seen["OPENAI_BASE_URL"]))
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_command_once(interposed: dict[str, str]) -> None:
+    code = """
+import signal, sys, time
+seen = []
+signal.signal(signal.SIGINT, lambda *a: seen.append(1))
+print("up", flush=True)
+time.sleep(2)
+print("interrupted", len(seen), flush=True)
+sys.exit(9)
+"""
+    ours, theirs = pty.openpty()
+
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [*SLLM, "exec", "--", *python(code)],
+        env=interposed,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=own_terminal,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"up\r\n" not in shown:
+            shown += os.read(ours, 1000)
+        os.write(ours, b"\x03")
+        while b"interrupted" not in shown:
+            shown += os.read(ours, 1000)
+        assert process.wait(60) == 9
+    finally:
+        os.close(ours)
+    assert b"interrupted 1" in shown
 
 
 def test_loopback_is_taken_out_of_a_proxy_s_reach() -> None:
