@@ -1,10 +1,15 @@
-"""The engine's figures as metrics."""
+"""The engine's and the embedding queue's figures as metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from provider.base import Sample
+
+if TYPE_CHECKING:
+    from provider.engine.embed_queue import QueueStats
 
 _COUNTERS = {
     "requests": "Requests taken by the engine.",
@@ -33,7 +38,7 @@ _GAUGES = {
 }
 
 
-def samples(stats: Mapping[str, float], model: str) -> Iterator[Sample]:
+def of_engine(stats: Mapping[str, float], model: str) -> Iterator[Sample]:
     """`sllm_engine_*` of one engine; figures without a help text here are left out."""
     labels = (("model", model),)
     for name, text in _COUNTERS.items():
@@ -42,3 +47,19 @@ def samples(stats: Mapping[str, float], model: str) -> Iterator[Sample]:
     for name, text in _GAUGES.items():
         if name in stats:
             yield Sample(f"sllm_engine_{name}", "gauge", text, labels, stats[name])
+
+
+_EMBEDDINGS = {
+    "requests": ("_total", "counter", "Embedding requests answered."),
+    "texts": ("_total", "counter", "Texts embedded."),
+    "batches": ("_total", "counter", "Forward passes of the embedding model."),
+    "waiting": ("", "gauge", "Texts that wait to be embedded."),
+}
+
+
+def of_embeddings(stats: QueueStats, model: str) -> Iterator[Sample]:
+    """`sllm_embedding_*` of one queue."""
+    values = asdict(stats)
+    for name, (suffix, kind, text) in _EMBEDDINGS.items():
+        metric = f"sllm_embedding_{name}{suffix}"
+        yield Sample(metric, kind, text, (("model", model),), float(values[name]))

@@ -98,10 +98,10 @@ class LocalProvider:
 
     def health(self) -> Mapping[str, Any]:
         """`alive`, `ready`, and the engine's figures once it is there."""
-        language = self.language.built
+        language, embedding = self.language.built, self.embedding.built
         engine = language.engine if language is not None else None
         return {
-            "alive": True,
+            "alive": embedding is None or embedding.queue.alive,
             "ready": all(part.built is not None for part in self._held.wanted())
             and (engine is None or engine.alive),
             "engine": dict(engine.stats()) if engine is not None else {},
@@ -114,9 +114,12 @@ class LocalProvider:
         return [*lines, *(embedding.lines() if embedding is not None else [])]
 
     def samples(self) -> Iterable[Sample]:
-        """The engine's figures, once it is there."""
-        language = self.language.built
-        return figures.samples(language.engine.stats(), language.name) if language else ()
+        """The figures of the engine and the embedding queue, once they are there."""
+        language, embedding = self.language.built, self.embedding.built
+        if language is not None:
+            yield from figures.of_engine(language.engine.stats(), language.name)
+        if embedding is not None:
+            yield from figures.of_embeddings(embedding.queue.stats(), embedding.name)
 
     async def _chat(self, request: ApiRequest) -> ApiResponse:
         return await chat.answer(request, await self.language.get(), self._portability)

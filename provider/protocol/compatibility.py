@@ -49,6 +49,30 @@ provider answers `GET /v1/models` (no parameters), `POST /v1/load_lora_adapter` 
 `POST /v1/unload_lora_adapter` (vLLM's, with the admin key); every other path is a 404 and every
 other method a 405. The provider `openai` forwards requests byte for byte: there OpenAI decides.
 
+## How a request reaches the model
+
+- Roles: `developer` is read as `system`; a `name` is written before its message's text.
+- Tools are described at the end of the system message, one JSON object per line. A call is written
+  `<tool_call>{"name":"NAME","arguments":{...}}</tool_call>`, several directly after each other,
+  text only before the first; a grammar binds the arguments to the tool's schema. With
+  `tool_choice: "auto"` the same grammar leaves text and calls open and the model chooses. A result
+  goes back in as `<tool_result>{"name":"NAME","content":"..."}</tool_result>` in a user turn.
+- A request without tools passes its messages to the model's own chat template unchanged; a
+  `response_format` binds the text and adds nothing to the prompt but its `description`.
+- JSON is compact (no blanks between tokens), keys in the order of the schema.
+
+## How an answer is built
+
+- `finish_reason` is `stop`, `length`, `tool_calls` or `function_call`; a named `tool_choice` ends
+  `stop`, as OpenAI's does. JSON that was cut by `max_tokens` stays cut and says `length`.
+- A stream that fails after its first byte sends one `data: {"error": ...}` event and breaks off
+  without `[DONE]`.
+- `usage` counts the local model's tokens, with `cached_tokens` from the prefix cache and
+  `accepted_prediction_tokens` / `rejected_prediction_tokens` of a `prediction`.
+- `model` names the model that answered, not the alias that was asked for.
+
+## What would break a rollback
+
 What the local provider accepts and OpenAI would refuse, or the other way round, is reported per
 request in the header `x-portability` (`PORTABILITY=warn`), refused (`enforce`) or not looked for
 (`off`).

@@ -154,7 +154,8 @@ _COLLECT: dict[type, Callable[[Answer, Any], None]] = {
 
 def logprobs_object(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     """ChoiceLogprobs: `bytes` are the token's own, so that joined bytes give the text; `token` is
-    their reading, with U+FFFD where a token is only a part of a character."""
+    their reading, with bytes that are only a part of a character spelt out, as OpenAI does
+    (`\\xed\\x95`)."""
     content = [
         {
             **_token(token.data, token.logprob),
@@ -168,7 +169,8 @@ def logprobs_object(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
 def _token(data: bytes, logprob: float) -> dict[str, Any]:
     # JSON has no infinity; OpenAI writes -9999.0 for a token out of reach.
     bounded = max(logprob, -9999.0)
-    return {"token": data.decode("utf-8", "replace"), "logprob": bounded, "bytes": list(data)}
+    text = data.decode("utf-8", "backslashreplace")
+    return {"token": text, "logprob": bounded, "bytes": list(data)}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

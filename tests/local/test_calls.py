@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
+
+import openai
+from pydantic import BaseModel
 
 from provider.client import AsyncOpenAI
 from provider.local import LocalProvider
@@ -91,3 +94,19 @@ async def test_text_or_call_is_the_models_choice(provider: LocalProvider) -> Non
     for body in bodies:
         message = body["choices"][0]["message"]
         assert "<tool_call>" not in (message["content"] or "")
+
+
+class GetWeather(BaseModel):
+    city: Literal["서울", "부산"]
+    days: Literal[1, 2, 3]
+
+
+async def test_a_pydantic_tool_comes_back_parsed(client: AsyncOpenAI) -> None:
+    parsed = await client.chat.completions.parse(
+        **{**ASK, "max_tokens": 300},
+        tools=[openai.pydantic_function_tool(GetWeather)],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+    [call] = parsed.choices[0].message.tool_calls or []
+    assert isinstance(call.function.parsed_arguments, GetWeather)

@@ -34,3 +34,4 @@ async def test_it_says_how_it_is(provider: LocalProvider) -> None:
     assert any("exaone-tiny" in line for line in provider.describe())
     names = {sample.name for sample in provider.samples()}
     assert {"sllm_engine_generated_tokens_total", "sllm_engine_running"} <= names
+    assert "sllm_embedding_waiting" in names

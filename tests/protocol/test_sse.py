@@ -82,15 +82,15 @@ def test_logprobs_of_a_syllable_over_two_tokens() -> None:
     assert body["choices"][0]["logprobs"] == {
         "content": [
             {
-                "token": "�",
+                "token": "\\xed\\x95",
                 "logprob": -0.5,
                 "bytes": [0xED, 0x95],
                 "top_logprobs": [
-                    {"token": "�", "logprob": -0.5, "bytes": [0xED, 0x95]},
+                    {"token": "\\xed\\x95", "logprob": -0.5, "bytes": [0xED, 0x95]},
                     {"token": "a", "logprob": -1.5, "bytes": [97]},
                 ],
             },
-            {"token": "�", "logprob": -9999.0, "bytes": [0x9C], "top_logprobs": []},
+            {"token": "\\x9c", "logprob": -9999.0, "bytes": [0x9C], "top_logprobs": []},
         ],
         "refusal": None,
     }
