@@ -16,7 +16,6 @@ from provider.vectors.catalog import Catalog
 from provider.vectors.database import Database
 from provider.vectors.embedding import Embedder
 from provider.vectors.flow import run
-from provider.vectors.mirror import Drainer
 from provider.vectors.spaces import Space
 
 _log = logging.getLogger(__name__)
@@ -55,11 +54,7 @@ def _check_rows(
     settings: Settings,
     embedder: Embedder,
 ) -> None:
-    counted = readiness.of(connection, found, space)
-    if 0 < counted.missing <= counted.pending:
-        drainer = Drainer(connection, found.source, space, embedder)
-        drainer.drain(readiness.CATCH_UP_SECONDS)
-        counted = readiness.of(connection, found, space)
+    counted = readiness.caught_up(connection, found, space, lambda: embedder)
     if counted.ready:
         return
     if settings.embedding_on_incomplete == "refuse":

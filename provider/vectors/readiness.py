@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,12 @@ from provider.settings import Settings
 from provider.vectors import catalog, embedding, queue
 from provider.vectors.catalog import Catalog
 from provider.vectors.database import Database
-from provider.vectors.embedding import MakeEmbedder
+from provider.vectors.embedding import Embedder, MakeEmbedder
 from provider.vectors.flow import run
 from provider.vectors.mirror import Drainer
 from provider.vectors.spaces import Space
+
+_log = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS = 10.0
 """How long a flip drains what was written a moment ago before it is refused."""
@@ -67,6 +71,26 @@ def of(connection: psycopg.Connection[Any], found: Catalog, space: Space) -> Rea
     return Readiness(space.name, space.state, missing, depth.entries, depth.oldest_seconds, poison)
 
 
+def caught_up(
+    connection: psycopg.Connection[Any],
+    found: Catalog,
+    space: Space,
+    embedder: Callable[[], Embedder],
+) -> Readiness:
+    """Count, after embedding rows that were written a moment ago. An embedder that fails leaves
+    them to the mirror."""
+    counted = of(connection, found, space)
+    if 0 < counted.missing <= counted.pending:
+        try:
+            Drainer(connection, found.source, space, embedder()).drain(CATCH_UP_SECONDS)
+        except psycopg.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - an embedder of any library; the count tells
+            _log.warning("the space %s could not catch up: %s", space.name, error)
+        counted = of(connection, found, space)
+    return counted
+
+
 def _one(connection: psycopg.Connection[Any], text: str, name: sql.Composable, value: Any) -> int:
     row = connection.execute(sql.SQL(text).format(name), [value]).fetchone()
     return int(row[0]) if row else 0
@@ -90,11 +114,8 @@ def check_readiness(
         with database.connect(autocommit=True) as connection:
             found = run(connection, catalog.load(settings))
             space = found.of(settings, provider or settings.embedding_provider)
-            counted = of(connection, found, space)
-            if catch_up and 0 < counted.missing <= counted.pending:
-                drainer = Drainer(connection, found.source, space, make(space.provider))
-                drainer.drain(CATCH_UP_SECONDS)
-                counted = of(connection, found, space)
-            return counted
+            if not catch_up:
+                return of(connection, found, space)
+            return caught_up(connection, found, space, lambda: make(space.provider))
     finally:
         database.close()

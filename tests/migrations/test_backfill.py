@@ -26,7 +26,8 @@ def job_of(app: App, provider: str = "local", **options: Any) -> Job:
     database = Database(settings)
     with database.connect() as connection:
         found = run(connection, catalog.load(settings))
-    return Job(database, found.source, found.space(provider), app.make(provider), **options)
+    space = found.space(provider)
+    return Job(database, found.source, space, app.make(space.provider), **options)
 
 
 def backfill(

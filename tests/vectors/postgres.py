@@ -80,7 +80,7 @@ class App:
         }
 
     def settings(self, **values: Any) -> Settings:
-        return Settings(database_url=SecretStr(self.dsn), **{**self.values, **values})
+        return Settings(**{"database_url": SecretStr(self.dsn), **self.values, **values})
 
     def make(self, name: str) -> Embedder:
         return self.embedders[name]
