@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -165,3 +166,27 @@ def test_log_lines_are_json_or_plain(caplog: pytest.LogCaptureFixture) -> None:
     assert (line["event"], line["request_id"], line["status"]) == ("request", "id-1", 200)
     assert line["time"].endswith("Z")
     assert "request_id=id-1" in PlainLines().format(record)
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("sllm", "provider", "uvicorn")]
+    before = [(one.handlers, one.propagate, one.level) for one in loggers]
+    yield
+    for one, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+async def test_the_app_by_name_is_built_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from server.asgi import app
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("SLLM_API_KEYS", "mine")
+    transport = httpx.ASGITransport(app=app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as c:
+        assert (await c.get("/ready")).json() == {"status": "ready"}
+        assert (await c.get("/v1/models")).status_code == 401
