@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from provider.errors import ConfigurationError
 from provider.local.provider import LocalProvider
 
 if TYPE_CHECKING:
     from provider.settings import Settings
+
+_NEEDED = ("torch", "transformers", "llguidance", "outlines")
 
 __all__ = ["LocalProvider", "build"]
 
@@ -17,4 +21,10 @@ def build(settings: Settings) -> LocalProvider:
 
     Raises `ConfigurationError` where what local models need is not installed.
     """
+    for package in _NEEDED:
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                f"The provider 'local' needs the package {package!r}, which is not installed: "
+                "pip install 'sllm-provider[local]'."
+            )
     return LocalProvider(settings)

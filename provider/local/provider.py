@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from provider.base import ApiRequest, ApiResponse, Sample
-from provider.errors import ApiError, MethodNotAllowed, NotFound
+from provider.errors import (
+    ApiError,
+    ConfigurationError,
+    MethodNotAllowed,
+    NotFound,
+    Unavailable,
+)
 from provider.local import adapters, chat, embeddings, figures, models, parts
 from provider.local.lazy import Lazy
 from provider.local.names import Names
@@ -21,7 +28,10 @@ if TYPE_CHECKING:
     from provider.local.language import Language
     from provider.settings import Settings
 
+log = logging.getLogger(__name__)
+
 MODEL = "/v1/models/"
+T = TypeVar("T")
 
 Route = Callable[["LocalProvider", ApiRequest], Awaitable[ApiResponse]]
 
@@ -122,27 +132,29 @@ class LocalProvider:
             yield from figures.of_embeddings(embedding.queue.stats(), embedding.name)
 
     async def _chat(self, request: ApiRequest) -> ApiResponse:
-        return await chat.answer(request, await self.language.get(), self._portability)
+        return await chat.answer(request, await _loaded(self.language, request), self._portability)
 
     async def _embed(self, request: ApiRequest) -> ApiResponse:
-        return await embeddings.answer(request, await self.embedding.get(), self._names())
+        return await embeddings.answer(
+            request, await _loaded(self.embedding, request), self._names()
+        )
 
     async def _models(self, request: ApiRequest) -> ApiResponse:
-        return ApiResponse.from_json({"object": "list", "data": await self._listed()})
+        return ApiResponse.from_json({"object": "list", "data": await self._listed(request)})
 
     async def _model(self, request: ApiRequest) -> ApiResponse:
-        listed = await self._listed()
+        listed = await self._listed(request)
         return ApiResponse.from_json(models.entry(request.path.removeprefix(MODEL), listed))
 
     async def _load_adapter(self, request: ApiRequest) -> ApiResponse:
-        return await adapters.load(request, await self.language.get())
+        return await adapters.load(request, await _loaded(self.language, request))
 
     async def _unload_adapter(self, request: ApiRequest) -> ApiResponse:
-        return await adapters.unload(request, await self.language.get())
+        return await adapters.unload(request, await _loaded(self.language, request))
 
-    async def _listed(self) -> list[dict[str, Any]]:
+    async def _listed(self, request: ApiRequest) -> list[dict[str, Any]]:
         for part in self._held.wanted():
-            await part.get()
+            await _loaded(part, request)
         facts: dict[str, dict[str, Any]] = {}
         language, embedding = self.language.built, self.embedding.built
         if language is not None:
@@ -161,6 +173,22 @@ class LocalProvider:
             language.adapter_names() if language is not None else frozenset(),
             self._settings.model_aliases,
         )
+
+
+async def _loaded(part: Lazy[T], request: ApiRequest) -> T:
+    """The part, loaded now if nobody did before.
+
+    Raises `Unavailable` where it cannot be. The reason goes to the log, and to a caller in this
+    process; a client behind the server is not told of folders and settings.
+    """
+    try:
+        return await part.get()
+    except ConfigurationError as error:
+        log.error("a local model cannot be loaded: %s", error)
+        reason = "the server's log has the reason." if request.context else str(error)
+        raise Unavailable(
+            f"The local model cannot be loaded: {reason}", headers={"x-should-retry": "false"}
+        ) from error
 
 
 _ROUTES: dict[str, dict[str, Route]] = {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from provider.base import ApiRequest
-from provider.errors import ConfigurationError
+from provider.errors import ApiError, ConfigurationError
 from provider.factory import build
 from provider.local import LocalProvider, demo
+from provider.local import build as build_local
 from provider.local.lazy import Lazy, Shared
 from provider.settings import Settings
 from tests.tiny import embedder_folder, llm_folder
@@ -129,3 +132,33 @@ def test_an_alias_that_leads_nowhere_is_told_at_start(caplog: pytest.LogCaptureF
     assert len(said) == 1
     assert "gpt-4o=gone" in said[0]
     assert "exaone-tiny" in said[0]
+
+
+@pytest.mark.parametrize("behind_a_server", [False, True])
+async def test_a_model_that_cannot_be_loaded_is_a_503_with_the_reason_where_it_belongs(
+    tmp_path: Path, behind_a_server: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    provider = LocalProvider(local().model_copy(update={"local_llm_model_path": nowhere}))
+    context = {"caller": "key-1"} if behind_a_server else {}
+    request = ApiRequest("POST", "/v1/chat/completions", body=b"{}", context=context)
+    for _ in range(2):
+        with pytest.raises(ApiError) as caught:
+            await provider.answer(request)
+        assert caught.value.status == 503
+        assert caught.value.headers["x-should-retry"] == "false"
+        assert (nowhere in caught.value.message) is not behind_a_server
+    assert nowhere in caplog.text
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provider.local.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"sllm-provider\[local\]"):
+        build_local(local())
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'transformers', 'llguidance'}"
+    code = f"import sys, provider.local; print({heavy} & {{*sys.modules}})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
