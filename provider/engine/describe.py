@@ -32,10 +32,9 @@ def _model(folder: Path) -> list[str]:
         f"model     {manifest.get('name') or folder.resolve().name}",
         f"          {architecture}, {layout_of(headers) or 'other'} layout, {_weights(headers)}",
     ]
-    if manifest.get("demo") is True:
-        lines.append("          demo checkpoint, not EXAONE's own weights")
-    if manifest.get("description"):
-        lines.append(f"          {manifest['description']}")
+    notice = "demo checkpoint, not EXAONE's own weights" if manifest.get("demo") is True else ""
+    told = [text for text in (notice, manifest.get("description")) if text]
+    lines += [f"          {text}" for text in dict.fromkeys(told)]
     lines += [
         f"context   {config.get('max_position_embeddings', 'not stated')} tokens",
         f"licence   {licence(folder)}",
