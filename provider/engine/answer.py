@@ -154,11 +154,6 @@ class Answer:
         return self._max_tokens - self.generated
 
     @property
-    def needs_mask(self) -> bool:
-        """Whether the next token is drawn under the constraint, not forced by it."""
-        return self.constraint is not None and not self._forced
-
-    @property
     def format(self) -> tuple[str, int] | None:
         """Answers of one format resemble one another; None without a constraint."""
         constraint = self.job.request.constraint
@@ -186,8 +181,13 @@ class Answer:
             self._started = True
             self._take_forced()
 
+    def prepare(self) -> None:
+        """Computes the constraint's mask for the next draw."""
+        if self.constraint is not None and not self._forced:
+            self.constraint.compute_mask()
+
     def advance(self, logits: Tensor) -> None:
-        """Draws from the step's logits `[1 + drafts, vocabulary]` float32.
+        """Draws from the step's logits `[1 + drafts, vocabulary]` float32, after `prepare`.
 
         The first row follows the last pending token, each further one a draft; they are used as
         long as the drafts are what was drawn.

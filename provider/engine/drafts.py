@@ -45,14 +45,21 @@ class Lookup:
                 places[tuple(known[end - length : end])] = (text, end)
         self._indexed[text] = len(known)
 
-    def after(self, tail: Sequence[int], most: int) -> list[int]:
-        """What followed the longest known end of `tail`, up to `most` tokens."""
+    def after(self, tail: Sequence[int], most: int, *, loop: bool = False) -> list[int]:
+        """What followed the longest known end of `tail`, up to `most` tokens.
+
+        With `loop`, what has been found follows itself where the sequence ends: `tail` is that end,
+        and what it repeats is repeated on.
+        """
         for length, places in zip(LENGTHS, self._places, strict=True):
             if len(tail) >= length:
                 found = places.get(tuple(tail[-length:]))
                 if found is not None:
                     text, at = found
-                    return self.texts[text][at : at + most]
+                    guess = self.texts[text][at : at + most]
+                    while loop and guess and len(guess) < most:
+                        guess += guess[: most - len(guess)]
+                    return guess
         return []
 
 
@@ -151,7 +158,7 @@ class Drafter:
         if self._start and (guess := self._predicted(written, most)):
             return guess, True
         guess = [] if history is None else history.after(written, most)
-        return guess or self._own.after(tokens[-max(LENGTHS) :], most), False
+        return guess or self._own.after(tokens[-max(LENGTHS) :], most, loop=True), False
 
     def saw(self, offered: int, agreed: int) -> None:
         """`agreed` of `offered` guesses were right."""

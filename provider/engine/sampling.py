@@ -19,6 +19,8 @@ from torch import Tensor
 from provider.engine.request import Sampling, TokenLogprob
 
 _TOP = 256
+_FEW_WORDS = 256
+"""Up to this many 32-token words of a mask, picking the allowed tokens beats masking the rest."""
 
 
 class RowSampler:
@@ -52,12 +54,15 @@ class RowSampler:
         best = int(values.argmax())
         if self.greedy and _allowed(mask, best):
             return best
-        ids = torch.from_numpy(np.flatnonzero(_bits(mask, values.shape[0]))).to(values.device)
-        if not ids.numel():
+        ids = _few(mask, values.shape[0])
+        if ids is None:
+            return self._draw(_masked(values, mask), position)
+        if not ids.size:
             raise ValueError("the constraint allows no token")
-        if ids.numel() == 1:
+        if ids.size == 1:
             return int(ids[0])
-        return int(ids[self._draw(values[ids], position)])
+        allowed = torch.from_numpy(ids).to(values.device)
+        return int(allowed[self._draw(values[allowed], position)])
 
     def _adjust(self, values: Tensor) -> Tensor:
         """OpenAI's penalties and logit_bias, before temperature."""
@@ -121,5 +126,19 @@ def _allowed(mask: NDArray[np.uint8], token: int) -> bool:
     return token >> 3 < mask.shape[0] and bool(mask[token >> 3] >> (token & 7) & 1)
 
 
-def _bits(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    return np.unpackbits(mask, count=min(size, mask.shape[0] * 8), bitorder="little")
+def _few(mask: NDArray[np.uint8], size: int) -> NDArray[np.int64] | None:
+    """The allowed tokens below `size` if they lie in few words of the mask, else None."""
+    words = np.flatnonzero(mask.view(np.uint32))
+    if words.size > _FEW_WORDS:
+        return None
+    row, bit = np.nonzero(np.unpackbits(mask.reshape(-1, 4)[words], axis=1, bitorder="little"))
+    ids = words[row] * 32 + bit
+    return ids[ids < size]
+
+
+def _masked(values: Tensor, mask: NDArray[np.uint8]) -> Tensor:
+    """The values with minus infinity where the mask has no bit; what lies beyond it is cut off."""
+    size = min(values.shape[0], mask.shape[0] * 8)
+    bits = np.unpackbits(mask, count=size, bitorder="little").view(np.bool_)
+    allowed = torch.from_numpy(bits).to(values.device)
+    return torch.where(allowed, values[:size], -torch.inf)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
@@ -53,7 +52,6 @@ class Scheduler:
         self._history = History()
         self._costs = CostModel()
         self._lone_failures = 0
-        self._masks = ThreadPoolExecutor(1, thread_name_prefix="sllm-mask")
 
     @property
     def idle(self) -> bool:
@@ -84,7 +82,6 @@ class Scheduler:
             answer.job.deliver(error)
         self._running.clear()
         self._waiting.clear()
-        self._masks.shutdown(wait=False)
 
     def _admit(self) -> None:
         passed: list[Answer] = []
@@ -137,14 +134,14 @@ class Scheduler:
 
     def _run(self, chosen: Chosen) -> None:
         drawing = [answer for answer, count in chosen if count == answer.pending]
-        masks = self._start_masks(drawing)
         started = time.perf_counter()
         before = sum(answer.generated for answer, _ in chosen)
         step = pack(chosen)
         logits = self._forward(step, chosen)
         if logits is None:
             return
-        self._take(chosen, logits, masks)
+        self._prepare(drawing)
+        self._take(chosen, logits)
         drawn = sum(answer.generated for answer, _ in chosen) - before
         seconds = time.perf_counter() - started
         self._stats.saw_step(len(drawing), drawn, seconds)
@@ -170,7 +167,18 @@ class Scheduler:
         self._lone_failures = 0
         return logits
 
-    def _take(self, chosen: Chosen, logits: Tensor, masks: dict[int, Future[None]]) -> None:
+    def _prepare(self, drawing: list[Answer]) -> None:
+        """Computes the constraints' masks; a GPU is still busy with the forward pass meanwhile."""
+        for answer in drawing:
+            try:
+                answer.prepare()
+            except ApiError as error:
+                self._fail(answer.job, error)
+            except Exception:
+                logger.exception("a constraint failed")
+                self._fail(answer.job, ServerError("The engine failed on this request."))
+
+    def _take(self, chosen: Chosen, logits: Tensor) -> None:
         """Gives every answer its rows of the logits."""
         row = 0
         for answer, count in chosen:
@@ -179,24 +187,13 @@ class Scheduler:
                 answer.computed += count
                 continue
             rows = 1 + len(answer.drafts)
-            self._advance(answer, logits[row : row + rows], masks.get(id(answer)))
+            if not answer.job.closed:
+                self._advance(answer, logits[row : row + rows])
             row += rows
         self._running = [answer for answer in self._running if answer.slot is not None]
 
-    def _start_masks(self, answers: list[Answer]) -> dict[int, Future[None]]:
-        """Computes the constraints' masks while the forward pass runs."""
-        return {
-            id(answer): self._masks.submit(answer.constraint.compute_mask)
-            for answer in answers
-            if answer.constraint is not None and answer.needs_mask
-        }
-
-    def _advance(self, answer: Answer, logits: Tensor, mask: Future[None] | None) -> None:
+    def _advance(self, answer: Answer, logits: Tensor) -> None:
         try:
-            if mask is not None:
-                mask.result()
-            if answer.job.closed:
-                return
             self._stats.draft_tokens += len(answer.drafts)
             answer.advance(logits)
             self._stats.draft_accepted += answer.agreed

@@ -24,6 +24,14 @@ def test_lookup_prefers_the_longer_and_the_later_match() -> None:
     assert lookup.after([4, 3], 8) == []
 
 
+def test_a_loop_is_guessed_to_go_on() -> None:
+    lookup = Lookup()
+    lookup.add([5, 1, 2, 3, 1, 2])
+    assert lookup.after([1, 2], 7) == [3, 1, 2]
+    assert lookup.after([1, 2], 7, loop=True) == [3, 1, 2, 3, 1, 2, 3]
+    assert Drafter([5, *[1, 2, 3] * 3]).guess([5, *[1, 2, 3] * 3], 0.05, None)[0] == [1, 2, 3, 1, 2]
+
+
 def test_the_prediction_comes_first_and_from_its_beginning() -> None:
     drafter = Drafter([1, 2, 3], prediction=[10, 11, 12, 13, 14])
     assert drafter.guess([1, 2, 3], 0.05, None) == ([10, 11, 12, 13, 14], True)
@@ -76,8 +84,9 @@ def checkpoint(exaone_folder: Path) -> Checkpoint:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_drafts_change_the_number_of_steps_and_nothing_else(
-    checkpoint: Checkpoint, temperature: float
+    checkpoint: Checkpoint, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(CostModel, "threshold", 0.05)
     schema = {
         "type": "array",
         "items": {"enum": ["거실은 남향", "침실은 세 개", "주방"]},

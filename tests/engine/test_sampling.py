@@ -21,7 +21,7 @@ def drawn(count: int, mask: Any = None, **sampling: Any) -> Counter[int]:
 
 
 def bits(*tokens: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.packbits([token in tokens for token in range(8)], bitorder="little")
+    return np.packbits([token in tokens for token in range(32)], bitorder="little")
 
 
 def test_frequencies_follow_the_distribution() -> None:
@@ -52,6 +52,19 @@ def test_a_mask_renormalises_what_it_allows() -> None:
     assert counts[1] / 4000 == pytest.approx(0.25 / 0.35, abs=0.03)
     assert drawn(5, mask=bits(2), temperature=0) == {2: 5}
     assert drawn(5, mask=bits(0, 3), temperature=0) == {0: 5}
+
+
+def test_wide_and_narrow_masks_draw_alike() -> None:
+    values = torch.randn(40_000, generator=torch.Generator().manual_seed(0))
+    allowed = torch.rand(40_000, generator=torch.Generator().manual_seed(1)) < 0.4
+    wide = np.packbits(allowed.numpy(), bitorder="little")
+    for sampling in (Sampling(0.0), Sampling(seed=2), Sampling(seed=3, top_p=0.5)):
+        sampler = RowSampler(sampling, 0)
+        narrowed = torch.where(allowed, values, -torch.inf)
+        for position in range(20):
+            drawn = sampler.choose(values, position, wide)
+            assert allowed[drawn]
+            assert drawn == sampler.choose(narrowed, position, None)
 
 
 def test_a_mask_that_allows_nothing_is_an_error() -> None:
