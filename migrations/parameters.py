@@ -6,6 +6,7 @@ Revisions import none of our packages; Alembic's context carries these to them.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,12 @@ class NewSpace:
     storage: Storage
     relation: str
     probe: Sequence[float] | None
+    pooling: str | None = None
+
+    @property
+    def normalised(self) -> bool | None:
+        """Whether the model's vectors have length 1, seen on the probe."""
+        return None if self.probe is None else abs(math.hypot(*self.probe) - 1) < 1e-2
 
     def __str__(self) -> str:
         i = self.identity
@@ -56,6 +63,8 @@ class NewSpace:
                 str(i.dimensions),
                 *map(literal, [i.element, i.metric, i.fingerprint, self.storage, self.relation]),
                 f"{probe}::real[]",
+                "NULL" if self.pooling is None else literal(self.pooling),
+                "NULL" if self.normalised is None else str(self.normalised).lower(),
             ]
         )
 

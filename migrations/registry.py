@@ -43,12 +43,12 @@ def register(target: Target) -> list[str]:
 
 def _create(connection: psycopg.Connection[Any], source: Source, space: NewSpace) -> None:
     i = space.identity
-    call = sql.SQL("select {}(%s, %s, %s, %s, %s::int, %s, %s, %s, %s, %s, %s::real[])").format(
-        source.own("create_space")
-    )
-    values = [i.name, i.provider, i.model, i.revision, i.dimensions, i.element, i.metric]
+    call = sql.SQL(
+        "select {}(%s, %s, %s, %s, %s::int, %s, %s, %s, %s, %s, %s::real[], %s, %s::boolean)"
+    ).format(source.own("create_space"))
+    values: list[Any] = [i.name, i.provider, i.model, i.revision, i.dimensions, i.element, i.metric]
     probe = list(space.probe) if space.probe is not None else None
-    values += [i.fingerprint, space.storage, space.relation, probe]  # type: ignore[list-item]
+    values += [i.fingerprint, space.storage, space.relation, probe, space.pooling, space.normalised]
     for attempt in Retrying(
         retry=retry_if_exception_type(psycopg.errors.LockNotAvailable),
         wait=wait_random(1.0, 2.0),

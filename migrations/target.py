@@ -188,7 +188,8 @@ def _space(
             return NewSpace(identity, space.storage, space.relation, space.probe)
     probe = embedding.probe(make(provider)) if wanted.dimensions is None else None
     identity = wanted.with_dimensions(len(probe) if probe else wanted.dimensions or 0)
-    return NewSpace(identity, "side_table", p.side_relation(identity.name), probe)
+    pooling = embedding.facts(settings, provider).pooling
+    return NewSpace(identity, "side_table", p.side_relation(identity.name), probe, pooling)
 
 
 def _own(settings: Settings, table: Source, wanted: Identity) -> Identity:

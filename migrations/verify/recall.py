@@ -11,7 +11,7 @@ from psycopg import sql
 
 from migrations.verify.checks import Check, Subject
 from provider.vectors import search
-from provider.vectors.embedding import Stored, embed
+from provider.vectors.embedding import Stored, as_query, embed
 from provider.vectors.flow import run
 
 K = 10
@@ -97,14 +97,20 @@ def check(recall: Recall) -> Check:
 
 def overlap(one: Subject, other: Subject, queries: Sequence[str], k: int = K) -> list[float]:
     """For each query, the share of the `k` nearest that both spaces have in common."""
-    ours = embed(one.embedder, one.space, queries)
-    theirs = embed(other.embedder, other.space, queries)
+    ours = embed_queries(one, queries)
+    theirs = embed_queries(other, queries)
     shares: list[float] = []
     for a, b in zip(ours, theirs, strict=True):
         first = {key for key, _ in nearest(one, a, "exact", 100, k)}
         second = {key for key, _ in nearest(other, b, "exact", 100, k)}
         shares.append(len(first & second) / max(1, min(k, len(first))))
     return shares
+
+
+def embed_queries(subject: Subject, queries: Sequence[str]) -> list[Stored]:
+    """Queries as the space's model wants them."""
+    asked = [as_query(subject.embedder, query) for query in queries]
+    return embed(subject.embedder, subject.space, asked)
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -20,7 +20,7 @@ from provider.settings import Settings
 from provider.vectors import catalog, embedding
 from provider.vectors.catalog import Catalog
 from provider.vectors.database import Database
-from provider.vectors.embedding import MakeEmbedder, embed
+from provider.vectors.embedding import MakeEmbedder
 from provider.vectors.flow import run
 
 
@@ -103,7 +103,7 @@ def _compare(subject: Subject, other: Subject, queries: Sequence[Labelled]) -> l
 
 
 def _rankings(subject: Subject, queries: Sequence[Labelled]) -> list[list[Any]]:
-    vectors = embed(subject.embedder, subject.space, [labelled.query for labelled in queries])
+    vectors = recall.embed_queries(subject, [labelled.query for labelled in queries])
     return [[key for key, _ in recall.nearest(subject, vector, "exact", 100)] for vector in vectors]
 
 

@@ -72,13 +72,14 @@ AS $f$ SELECT substring(sha256(convert_to(content, 'UTF8')) FOR 16) $f$
 CREATE_SPACE = """
 CREATE FUNCTION {p.schema}.create_space(
     name text, provider text, model text, revision text, dimensions integer, element text,
-    metric text, fingerprint text, storage text, relation text, probe real[]) RETURNS smallint
+    metric text, fingerprint text, storage text, relation text, probe real[],
+    pooling text, normalised boolean) RETURNS smallint
 LANGUAGE plpgsql AS $f$
 DECLARE made smallint;
 BEGIN
     INSERT INTO {p.schema}.embedding_spaces (name, provider, model, revision, dimensions, element,
-        metric, fingerprint, storage, relation, probe, state)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        metric, fingerprint, storage, relation, probe, pooling, normalised, state)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
         CASE WHEN $9 = 'app_column' THEN 'ready' ELSE 'filling' END) RETURNING id INTO made;
     IF $9 = 'side_table' THEN
         EXECUTE format('CREATE TABLE {p.schema}.%I (row_id {p.id_type} PRIMARY KEY, '

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pgvector import HalfVector, Vector
@@ -46,14 +47,43 @@ def from_settings(settings: Settings) -> MakeEmbedder:
     def make(name: str) -> Embedder:
         from provider.apps import get_embedder
 
-        return _Listed(get_embedder(settings, provider=name))
+        prefix = facts(settings, name).query_prefix
+        return _Listed(get_embedder(settings, provider=name), prefix)
 
     return make
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is known of a provider's embedding model without loading it."""
+
+    pooling: str | None = None
+    query_prefix: str = ""
+    """What the model wants before a query (e5: `query: `); documents get theirs by themselves."""
+
+
+def facts(settings: Settings, provider: str) -> Facts:
+    """From the model's folder or the table of known models; nothing for hosted ones."""
+    if provider != "local":
+        return Facts()
+    from provider.engine.embedding_facts import KNOWN, EmbeddingFacts, facts_for
+
+    model = settings.local_embedding_model
+    folder = Path(model).expanduser()
+    known = facts_for(model, folder) if folder.is_dir() else KNOWN.get(model, EmbeddingFacts())
+    return Facts(known.pooling, known.query_prefix)
+
+
+def as_query(embedder: Embedder, text: str) -> str:
+    """A text as its model wants queries."""
+    prefix: str = getattr(embedder, "query_prefix", "")
+    return text if text.startswith(prefix) else prefix + text
+
+
+@dataclass(frozen=True)
 class _Listed:
     embedder: Any
+    query_prefix: str = ""
 
     def embed_texts(self, texts: list[str], /) -> list[list[float]]:
         vectors: list[list[float]] = self.embedder.embed_texts(texts)

@@ -178,7 +178,8 @@ class VectorStore(_Opened):
         return self._run(self.search_flow(vector, k, filter, mode))
 
     def _embed_query(self, text: str) -> Stored:
-        return embedding.embed(self.embedder(self.space), self.space, [text])[0]
+        embedder = self.embedder(self.space)
+        return embedding.embed(embedder, self.space, [embedding.as_query(embedder, text)])[0]
 
     def _embed(self, texts: Sequence[str]) -> dict[str, list[Stored]]:
         own = embedding.embed(self.embedder(self.space), self.space, texts)
@@ -265,7 +266,9 @@ class AsyncVectorStore(_Opened):
         self, text: str, k: int = 10, filter: Filter | None = None, mode: Mode = "auto"
     ) -> list[Hit]:
         """See `VectorStore.search`."""
-        vector = (await embedding.aembed(self.embedder(self.space), self.space, [text]))[0]
+        embedder = self.embedder(self.space)
+        asked = [embedding.as_query(embedder, text)]
+        vector = (await embedding.aembed(embedder, self.space, asked))[0]
         return await self.search_vector(vector, k, filter, mode)
 
     async def search_vector(
