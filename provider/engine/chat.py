@@ -23,6 +23,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from provider.engine.control_tokens import ControlTokens
 from provider.engine.token_bytes import TokenBytes
 from provider.errors import ConfigurationError, InvalidRequest
+from provider.protocol.values import is_encodable
 
 _ROLES = ("system", "user", "assistant")
 _FURTHER_ROLES = ("developer", "tool", "function")
@@ -127,6 +128,12 @@ class ChatTokenizer:
                     f"Invalid value: '{message['role']}'. This model's chat template supports: "
                     + ", ".join(f"'{role}'" for role in self.roles),
                     param=f"messages[{index}].role",
+                )
+            if not is_encodable(message["content"]):
+                raise InvalidRequest(
+                    f"Invalid 'messages[{index}].content': the string contains a lone surrogate, "
+                    "not Unicode text.",
+                    param=f"messages[{index}].content",
                 )
 
     def _render(self, messages: Sequence[Mapping[str, str]], *, prompt: bool = True) -> str:

@@ -25,6 +25,7 @@ from provider.engine.embedding_modules import Chain, load_chain
 from provider.engine.model_card import UNKNOWN_LICENCE, count, licence, read_manifest
 from provider.engine.repository import resolve
 from provider.errors import ConfigurationError, InvalidRequest
+from provider.protocol.values import is_encodable
 
 Task = Literal["query", "passage"]
 _PADDED_TOKENS = 4096  # of one forward pass: more gains nothing and costs memory
@@ -98,9 +99,7 @@ class Embedder:
         (cosine distance to fp32 about 1e-5). `auto` is the narrowest that the device computes
         natively.
         """
-        folder = resolve(
-            path_or_id, revision, setting=_SETTING, further_files=("*.bin", "*/*.json", "*/*.bin")
-        )
+        folder = _resolve(path_or_id, revision)
         where = resolve_device(device, setting="LOCAL_EMBEDDING_DEVICE")
         facts = facts_for(str(path_or_id), folder)
         chain = load_chain(folder, facts, where, resolve_dtype(dtype, where))
@@ -205,6 +204,13 @@ class Embedder:
         ]
 
     def _ids(self, texts: Sequence[str], task: Task | None) -> list[list[int]]:
+        for index, text in enumerate(texts):
+            if not is_encodable(text):
+                raise InvalidRequest(
+                    f"Invalid 'input[{index}]': the string contains a lone surrogate, not Unicode "
+                    "text.",
+                    param=f"input[{index}]",
+                )
         taken = [
             self._prefix(text, task) + (text.lower() if self._chain.lower_case else text)
             for text in texts
@@ -231,6 +237,17 @@ class Embedder:
                 f"{possible}: it was not trained for others."
             )
         return dimensions
+
+
+def _resolve(path_or_id: str | Path, revision: str | None) -> Path:
+    """The folder; pickled weights are fetched only where there are no others. They are read as
+    tensors alone, which cannot run code."""
+    dense = ("*_Dense/*.bin",)
+    folder = resolve(path_or_id, revision, setting=_SETTING, further_files=dense)
+    if any(folder.glob("*.safetensors")) or Path(path_or_id).expanduser().is_dir():
+        return folder
+    pickled = (*dense, "pytorch_model*.bin")
+    return resolve(path_or_id, revision, setting=_SETTING, further_files=pickled)
 
 
 def batches(lengths: Sequence[int], padded_tokens: int = _PADDED_TOKENS) -> Iterator[list[int]]:

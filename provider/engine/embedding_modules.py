@@ -6,6 +6,7 @@ are sentence-transformers' modules, configured by `modules.json` or by the facts
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,8 +119,6 @@ def _listed(folder: Path) -> list[dict[str, Any]]:
 
 def read_json_list(path: Path) -> list[Any]:
     """A JSON list; `ConfigurationError` when the file is none."""
-    import json
-
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -256,6 +256,8 @@ def test_template_that_refuses_is_a_bad_request(exaone_tokenizer: PreTrainedToke
         chat.encode_chat([{"role": "user", "content": "a"}])
     with pytest.raises(InvalidRequest, match="at least one"):
         chat.encode_chat([])
+    with pytest.raises(InvalidRequest, match="lone surrogate"):
+        chat.encode_chat([{"role": "user", "content": "\ud800"}])
 
 
 def test_missing_parts_are_named(exaone_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

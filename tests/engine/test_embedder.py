@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from provider.engine.embedder import Embedder, InputTooLong, batches
-from provider.errors import ConfigurationError
+from provider.errors import ConfigurationError, InvalidRequest
 from tests.engine.conftest import TEXT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:sentence_transformers")
@@ -295,6 +295,41 @@ def test_every_weight_of_the_encoder_must_be_there(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigurationError, match=r"does not match its config\.json"):
         load(state(folder, pooling="cls"))
+
+
+def test_pickled_weights_are_read_where_there_are_no_others(folder: Path) -> None:
+    wanted = load(state(folder, pooling="cls")).embed(SENTENCES).vectors
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    embedder = load(folder)
+    np.testing.assert_allclose(embedder.embed(SENTENCES).vectors, wanted, atol=1e-6)
+    assert len(embedder.fingerprint) == 64
+
+
+def test_a_string_that_is_no_text_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"input\[1\].*lone surrogate"):
+        load(state(folder, pooling="cls")).embed(["ok", "\ud800"])
+
+
+def test_settings_of_older_sentence_transformers_are_understood(folder: Path) -> None:
+    """As `modules.json` folders of 2020 to 2025 say it."""
+    prefix = "sentence_transformers.models"
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"{prefix}.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "sentence_bert_config.json").write_text(
+        '{"max_seq_length": 24, "do_lower_case": false}'
+    )
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_cls_token": True}
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps(pooling | {"pooling_mode_mean_tokens": False})
+    )
+    embedder = load(folder)
+    assert (embedder.pooling, embedder.normalized, embedder.max_tokens) == ("cls", True, 24)
 
 
 def test_the_pooler_may_be_missing(folder: Path) -> None:
