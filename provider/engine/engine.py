@@ -68,7 +68,7 @@ class Engine:
         self.limits = limits or Limits()
         self._model = checkpoint.model
         self._runner = runner_of(checkpoint.model)
-        self._shape = cache_shape(checkpoint.model, self.limits)
+        self._shape = cache_shape(checkpoint.model, self.limits, self._runner.weight_bytes)
         self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
         self._grammars: GrammarCache | None = None
         self._adapters = AdapterStore(
@@ -104,6 +104,7 @@ class Engine:
             self._alive = True
             self._thread = threading.Thread(target=self._live, name="sllm-engine", daemon=True)
             self._thread.start()
+            threading.Thread(target=self._warm_up, name="sllm-warm-up", daemon=True).start()
 
     def close(self) -> None:
         """Ends the thread; requests under way fail with 503."""
@@ -267,6 +268,10 @@ class Engine:
             max_batch=self.limits.max_batch,
             step_tokens=self.limits.step_tokens or (2048 if cuda else 256),
         )
+
+    def _warm_up(self) -> None:
+        """Makes what the first constrained request would otherwise wait for."""
+        _ = self.vocabulary.token_bytes, self.vocabulary.grammar
 
     def _live(self) -> None:
         """The engine's thread: serves, and after a failure starts over with an empty cache."""

@@ -134,11 +134,14 @@ class FusedRunner:
 
     def __init__(self, model: PreTrainedModel) -> None:
         inner: Any = model.base_model
+        self.weight_bytes = sum(p.nbytes for p in model.parameters())
         self._rotary: Any = inner.rotary_emb
         self._embedding: nn.Embedding = inner.embed_tokens
         self._norm = Norm(inner.norm)
         self._layers = [Layer(layer, index) for index, layer in enumerate(inner.layers)]
         self._head = Linear(model.get_output_embeddings().weight.data)
+        if self._head.packed and model.config.tie_word_embeddings:
+            self.weight_bytes += self._embedding.weight.nbytes
         self.device: torch.device = model.device
         self._given_up = True
         for product in self._products():

@@ -13,8 +13,10 @@ from provider.engine.runner import attention_heads
 from provider.errors import ConfigurationError
 
 
-def cache_shape(model: PreTrainedModel, limits: Limits) -> CacheShape:
+def cache_shape(model: PreTrainedModel, limits: Limits, weights: int) -> CacheShape:
     """The KV cache that fits: by the model's context, the limit, and what the device has left.
+
+    `weights` are the bytes that the model takes already.
 
     Raises ConfigurationError if not even one slot fits.
     """
@@ -23,7 +25,7 @@ def cache_shape(model: PreTrainedModel, limits: Limits) -> CacheShape:
     context = int(config.get_text_config().max_position_embeddings)
     context = min(context, limits.context_length or context)
     per_token = 2 * layers * kv_heads * head_dim * model.dtype.itemsize
-    budget = cache_budget(model, limits) // per_token
+    budget = cache_budget(model, limits, weights) // per_token
     if budget < min(256, context):
         raise ConfigurationError(
             f"LOCAL_LLM_MEMORY={limits.memory} leaves room for {max(budget, 0)} tokens of KV cache "
@@ -42,10 +44,9 @@ def cache_shape(model: PreTrainedModel, limits: Limits) -> CacheShape:
     )
 
 
-def cache_budget(model: PreTrainedModel, limits: Limits) -> int:
+def cache_budget(model: PreTrainedModel, limits: Limits, weights: int) -> int:
     """Bytes for the KV cache: `limits.memory` less the weights, or most of what is free."""
     free = free_memory(model.device)
     if limits.memory is None:
         return int(free * 0.8)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return min(limits.memory - weights, int(free * 0.9))

@@ -31,7 +31,9 @@ class Step:
 
 
 class Runner(Protocol):
-    """Runs steps; not thread-safe."""
+    """Runs steps; not thread-safe. `weight_bytes` is what the weights take on the device."""
+
+    weight_bytes: int
 
     def attach(self, adapter: Adapter) -> None:
         """Makes an adapter usable in steps."""
@@ -49,6 +51,7 @@ class ModelRunner:
     def __init__(self, model: PreTrainedModel) -> None:
         AttentionInterface.register(NAME, packed_attention)
         self._model = model
+        self.weight_bytes = sum(p.nbytes for p in model.parameters())
         self._step = Step()
         self._hooked: WeakSet[nn.Module] = WeakSet()
         self.device: torch.device = model.device

@@ -16,7 +16,13 @@ from provider.engine.engine import Engine
 from provider.engine.limits import Limits
 from provider.engine.request import Done, Event, Finished, GenerationRequest, Piece, Sampling
 from provider.engine.scheduler import Scheduler
-from provider.errors import ContextTooLong, InvalidRequest, RateLimited, Unavailable
+from provider.errors import (
+    ConfigurationError,
+    ContextTooLong,
+    InvalidRequest,
+    RateLimited,
+    Unavailable,
+)
 from tests.engine.one_by_one import complete, next_logits
 from tests.engine.serving import Client, eventually, serve, submit
 
@@ -231,6 +237,17 @@ async def test_the_async_stream_gives_the_same_and_closing_it_cancels(
     await anext(stream)
     await stream.aclose()
     assert await asyncio.to_thread(eventually, lambda: engine.stats()["running"] == 0)
+
+
+def test_memory_bounds_the_context_and_too_little_is_refused(
+    checkpoint: Checkpoint, start: Callable[..., Engine]
+) -> None:
+    weights = sum(p.nbytes for p in checkpoint.model.parameters())
+    per_token = 3 * 2 * 2 * 16 * 8
+    assert start(memory=weights + 300 * per_token).context_length == 300
+    assert start().context_length == 512
+    with pytest.raises(ConfigurationError, match="LOCAL_LLM_MEMORY"):
+        start(memory=weights + 200 * per_token)
 
 
 def test_the_model_stays_usable_beside_the_engine(
