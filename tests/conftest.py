@@ -6,11 +6,12 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.standin import StandIn, serve
+if TYPE_CHECKING:
+    from tests.standin import StandIn
 
 # Variables that would make a test depend on who runs it. Unset for every test and fixture.
 _OURS = (
@@ -72,6 +73,8 @@ def _is_here(host: str) -> bool:
 @pytest.fixture(scope="session")
 def shared_standin() -> Iterator[StandIn]:
     """One served stand-in for the whole run; ask for `standin`, which forgets between tests."""
+    from tests.standin import serve
+
     with serve() as standin:
         yield standin
 

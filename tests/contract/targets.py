@@ -30,8 +30,8 @@ class Target:
     """A way to be answered. `make_sync` and `make_async` take the SDK's client options.
 
     `local` is whether the local engine answers; `standin` is the hosted API behind the target.
-    `http` is whether a network lies between, so that keys are checked at the door; without one
-    `by_face` has the providers.
+    `http` is whether a network lies between, so that keys are checked at the door; at `url`;
+    without one `by_face` has the providers.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Target:
     standin: StandIn | None
     http: bool
     by_face: dict[str, Any] | None = None
+    url: str = ""
 
     @property
     def local(self) -> bool:
@@ -115,7 +116,7 @@ def _over_http(name: str, url: str, behind: StandIn | None) -> Target:
     def asynchronous(**options: Any) -> Any:
         return openai.AsyncOpenAI(**{**fixed, **options})
 
-    return Target(name, sync, asynchronous, behind, http=True)
+    return Target(name, sync, asynchronous, behind, http=True, url=url)
 
 
 def _in_process(name: str, settings: Any, behind: StandIn | None) -> Target:
