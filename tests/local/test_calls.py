@@ -24,9 +24,10 @@ WEATHER = {
         "additionalProperties": False,
     },
 }
+# Strict, because openai 2.x gathers streams of strict functions only.
 TOOLS: list[Any] = [
-    {"type": "function", "function": WEATHER},
-    {"type": "function", "function": {"name": "now"}},
+    {"type": "function", "function": {**function, "strict": True}}
+    for function in (WEATHER, {"name": "now"})
 ]
 
 
