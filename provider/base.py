@@ -10,6 +10,7 @@ This module is a leaf: no I/O, no torch, no HTTP library.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -127,11 +128,27 @@ def _parse_object(body: bytes) -> dict[str, Any]:
             "aren't using your HTTP library correctly. The API expects a JSON payload, but what "
             f"was sent was not valid JSON: {error}.)"
         ) from error
+    if _MAY_BE_HALF_A_PAIR.search(body) and not _is_text(parsed):
+        raise InvalidRequest(
+            "The JSON body has half of a surrogate pair (an escape from \\ud800 to \\udfff without "
+            "its other half), which is not Unicode text."
+        )
     if not isinstance(parsed, dict):
         raise InvalidRequest(
             f"The JSON body must be an object, but got {type(parsed).__name__} instead."
         )
     return parsed
+
+
+_MAY_BE_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _is_text(parsed: Any) -> bool:
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> Any:

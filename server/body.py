@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive
 
-from provider.errors import BodyTooLarge, RequestTimeout, UnsupportedMediaType
+from provider.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from server.errors import ClientGone
 
 MEBIBYTE = 2**20
@@ -19,8 +19,11 @@ async def read_body(
     """The body, at most `limit` bytes, all of it within `seconds`.
 
     Raises `BodyTooLarge` (413) as soon as the declared or the received size passes the limit,
-    `RequestTimeout` (408) for a client that is too slow, `ClientGone` for one that hung up.
+    `RequestTimeout` (408) for a client that is too slow, `ClientGone` for one that hung up, and
+    `InvalidRequest` (400) for a body that is compressed on the way.
     """
+    if (coding := headers.get("transfer-encoding", "chunked").strip().lower()) != "chunked":
+        raise InvalidRequest(f"Unsupported Transfer-Encoding: {coding!r}; expected 'chunked'.")
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)

@@ -1,16 +1,19 @@
 """One HTTP/1.1 connection, with the limits that uvicorn's own does not have.
 
-uvicorn's httptools protocol waits for ever for a request's head, keeps headers of any size, says
-400 in plain text, and misses the hang-up of a client that has pipelined a second request. This
-subclass closes those gaps; everything else is uvicorn's.
+uvicorn's httptools protocol waits for ever for a request's head, keeps headers of any size, takes
+trailers for headers, says 400 in plain text, loses the body of a request that offers an upgrade (as
+Java's HTTP client does), and misses the hang-up of a client that has pipelined a second request.
+This subclass closes those gaps; everything else is uvicorn's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from provider.errors import ApiError, InvalidRequest, RequestTimeout
@@ -47,6 +50,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._in_head = False
         self._header_bytes = 0
         self._silent_bytes = 0
+        self._received = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,6 +66,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._silent_bytes += len(data)
+        self._received = data
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -93,10 +98,13 @@ class GuardedConnection(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             self._refuse(_headers_too_large())
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._silent_bytes = 0
+        if self._offers_upgrade:
+            return
         self._in_head = False
         self._head_arrived()
         super().on_headers_complete()
@@ -104,6 +112,29 @@ class GuardedConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._offers_upgrade:
+            super().on_message_complete()
+
+    # An offer to speak another protocol (h2c, WebSocket) is one that a server may pass over, but
+    # the parser stops at it. So the request is parsed again from its head without the offer.
+
+    @property
+    def _offers_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        stopped = sys.exception()
+        offset = stopped.args[0] if stopped is not None else len(self._received)
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [
+            b"%s: %s" % header
+            for header in self.headers
+            if header[0] not in (b"upgrade", b"connection")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + self._received[offset:])
 
     # What follows from it.
 

@@ -72,7 +72,8 @@ def replace_default_handlers(app: FastAPI) -> None:
 
 
 def error_bytes(error: ApiError) -> bytes:
-    return json.dumps(error.body(), ensure_ascii=False).encode()
+    """The error's body. Half a surrogate pair quoted from a request goes back as its escape."""
+    return json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def error_event(error: ApiError) -> bytes:

@@ -117,6 +117,13 @@ def test_empty_lines_for_ever_keep_no_connection(server: Live) -> None:
         (head(CHAT, "POST", "content-length: 1", "content-length: 2"), 400, "invalid_http"),
         (head(CHAT, "POST", "transfer-encoding: chunked", length=5) + b"0\r\n\r\n", 400, None),
         (head(CHAT, "POST", "transfer-encoding: chunked") + b"zz\r\n", 400, None),
+        (head(CHAT, "POST", "transfer-encoding: chunked") + b"2;" + b"x" * 200_000, 431, None),
+        (
+            head(CHAT, "POST", "transfer-encoding: chunked") + b"0\r\n" + b"x: y\r\n" * 20_000,
+            431,
+            None,
+        ),
+        (head("a:1", "CONNECT"), 400, None),
     ],
 )
 def test_what_is_not_http_or_too_much_of_it(
@@ -132,6 +139,39 @@ def test_what_is_not_http_or_too_much_of_it(
         assert code in (None, reply.error["code"])
         assert reply.headers["x-request-id"]
         assert closed(sock)
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize("pause", [False, True])
+def test_an_offered_upgrade_is_passed_over(server: Live, protocol: str, pause: bool) -> None:
+    """Java's HTTP client offers h2c with its first request, body and all."""
+    body = b'{"a": 1}'
+    lines = ["connection: Upgrade, HTTP2-Settings", f"upgrade: {protocol}", "http2-settings: AAMA"]
+    first = head(CHAT, "POST", *lines, length=len(body))
+    with connected(server.port) as sock:
+        for _ in range(2):
+            sock.sendall(first if pause else first + body)
+            if pause:
+                threading.Event().wait(0.05)
+                sock.sendall(body)
+            (reply,) = replies(sock)
+            assert json.loads(reply.body) == {"got": {"a": 1}}
+
+
+def test_a_trailer_is_no_header(server: Live, provider: Scripted) -> None:
+    trailed = b"2\r\n{}\r\n0\r\nauthorization: Bearer late\r\nx-late: 1\r\n\r\n"
+    with connected(server.port) as sock:
+        sock.sendall(head(CHAT, "POST", "transfer-encoding: chunked") + trailed)
+        (reply,) = replies(sock)
+    assert reply.status == 200
+    assert not {"authorization", "x-late"} & set(provider.seen[0].headers)
+
+
+def test_half_a_surrogate_pair_is_no_failure_of_ours(server: Live) -> None:
+    with connected(server.port) as sock:
+        sock.sendall(post(b'{"a": "\\ud800"}'))
+        (reply,) = replies(sock)
+    assert reply.status == 400
 
 
 def test_pipelined_requests_are_answered_in_order(server: Live) -> None:

@@ -73,6 +73,7 @@ async def test_paths_and_methods(client: Client, method: str, path: str, status:
         (b"[1]", "application/json", 400),
         (b'{"a": NaN}', "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
+        (b'{"a": "\\ud800"}', "application/json", 400),
         (b"{}", "text/plain", 415),
         (b"{}", None, 415),
         (b"a=b", "application/x-www-form-urlencoded", 415),
@@ -89,6 +90,14 @@ async def test_unreadable_bodies(
         response = await c.post(CHAT, content=content, headers=headers)
     assert response.status_code == status
     assert error_of(response)["type"] == "invalid_request_error"
+
+
+async def test_a_body_compressed_on_the_way_is_refused(client: Client) -> None:
+    headers = {"content-type": "application/json", "transfer-encoding": "gzip, chunked"}
+    async with client() as c:
+        response = await c.post(CHAT, content=b"{}", headers=headers)
+    assert response.status_code == 400
+    assert "Transfer-Encoding" in error_of(response)["message"]
 
 
 async def test_a_compressed_body_is_refused_by_name(client: Client) -> None:
@@ -151,8 +160,8 @@ async def test_an_error_answer_of_the_provider_passes_as_it_is(
 async def test_every_error_of_the_tree_can_be_sent(
     client: Client, scripted: Scripted, kind: type[ApiError]
 ) -> None:
-    scripted.scripts[CHAT] = fails(kind("왜냐하면", headers={"x-why": "한글"}))
+    scripted.scripts[CHAT] = fails(kind("왜냐하면 \ud800", headers={"x-why": "한글"}))
     async with client() as c:
         response = await c.post(CHAT, json={})
     assert response.status_code == kind.status
-    assert error_of(response)["message"] == "왜냐하면"
+    assert error_of(response)["message"] == "왜냐하면 \ud800"
