@@ -36,13 +36,24 @@ class Segment:
 
 
 class AttentionPlan:
-    """Where the tokens of one step go and what they may see; shared by all layers."""
+    """Where the tokens of one step go and what they may see; shared by all layers.
 
-    def __init__(self, segments: list[Segment], device: torch.device) -> None:
+    On a CPU every row attends by itself, without padding. Elsewhere kernel launches are what costs,
+    so the rows of a slab that have one new token attend together, padded to the longest.
+    """
+
+    def __init__(
+        self, segments: list[Segment], device: torch.device, together: bool | None = None
+    ) -> None:
         self.segments = segments
         self.device = device
         self.writes = _writes(segments, device)
-        self._views = [segment.slot.views(segment.length) for segment in segments]
+        if together is None:
+            together = device.type != "cpu"
+        self.groups = _groups(segments, device) if together else []
+        grouped = {id(segment) for group in self.groups for segment in group.segments}
+        self._alone = [segment for segment in segments if id(segment) not in grouped]
+        self._views = [segment.slot.views(segment.length) for segment in self._alone]
         self._masks: dict[tuple[int, int | None, int], Tensor | None] = {}
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
@@ -63,34 +74,79 @@ class AttentionPlan:
         Query heads that share a key/value head are laid out as further queries of it, so grouped
         heads need no copy of the cache.
         """
-        outputs = []
-        for number, segment in enumerate(self.segments):
-            keys, values = self._views[number]
-            key, value = keys[layer], values[layer]
-            count, kv_heads = segment.count, key.shape[1]
-            queries = query[segment.offset : segment.offset + count]
-            groups = query.shape[1] // kv_heads
-            if count == 1:
-                grouped = queries.view(1, kv_heads, groups, -1)
-            else:
-                grouped = queries.view(count, kv_heads, groups, -1).permute(1, 2, 0, 3)
-                grouped = grouped.reshape(1, kv_heads, groups * count, -1)
-            out = scaled_dot_product_attention(
-                grouped, key, value, attn_mask=self._mask(number, window, groups), scale=scale
-            )
-            if count == 1:
-                outputs.append(out.view(1, kv_heads * groups, -1))
-            else:
-                out = out.view(kv_heads, groups, count, -1).permute(2, 0, 1, 3)
-                outputs.append(out.reshape(count, kv_heads * groups, -1))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        if not self.groups and len(self._alone) == 1:
+            return self._attend_alone(layer, 0, query, scale, window)
+        out = torch.empty_like(query)
+        for group in self.groups:
+            out[group.offsets] = group.attend(layer, query[group.offsets], scale, window)
+        for number, segment in enumerate(self._alone):
+            part = slice(segment.offset, segment.offset + segment.count)
+            out[part] = self._attend_alone(layer, number, query[part], scale, window)
+        return out
+
+    def _attend_alone(
+        self, layer: int, number: int, query: Tensor, scale: float | None, window: int | None
+    ) -> Tensor:
+        keys, values = self._views[number]
+        key, value = keys[layer], values[layer]
+        count, heads, kv_heads = query.shape[0], query.shape[1], key.shape[1]
+        groups = heads // kv_heads
+        if count == 1:
+            mask = self._mask(number, window, 1)
+            single = query.view(1, kv_heads, groups, -1)
+            out = scaled_dot_product_attention(single, key, value, attn_mask=mask, scale=scale)
+            return out.view(1, heads, -1)
+        mask = self._mask(number, window, groups)
+        grouped = query.view(count, kv_heads, groups, -1).permute(1, 2, 0, 3)
+        grouped = grouped.reshape(1, kv_heads, groups * count, -1)
+        out = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
+        out = out.view(kv_heads, groups, count, -1).permute(2, 0, 1, 3)
+        return out.reshape(count, heads, -1)
 
     def _mask(self, number: int, window: int | None, groups: int) -> Tensor | None:
         """True where a query may look, `[groups * count, length]`; None if everywhere."""
         known = (number, window, groups)
         if known not in self._masks:
-            self._masks[known] = _visible(self.segments[number], window, groups, self.device)
+            self._masks[known] = _visible(self._alone[number], window, groups, self.device)
         return self._masks[known]
+
+
+class Group:
+    """Rows of one slab with one new token each; the slots between them take part unread."""
+
+    def __init__(self, segments: list[Segment], device: torch.device) -> None:
+        self.segments = segments
+        self.slab = segments[0].slot.slab
+        slots = [segment.slot.index for segment in segments]
+        self.first, self.stop = min(slots), max(slots) + 1
+        self.longest = max(segment.length for segment in segments)
+        self.offsets = torch.tensor([segment.offset for segment in segments], device=device)
+        self._places = torch.tensor([slot - self.first for slot in slots], device=device)
+        self._lengths = torch.ones(self.stop - self.first, dtype=torch.long, device=device)
+        self._lengths[self._places] = torch.tensor([s.length for s in segments], device=device)
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(self, layer: int, query: Tensor, scale: float | None, window: int | None) -> Tensor:
+        """Output `[rows, heads, head_dim]` for the rows' queries of that shape."""
+        held = self.slab.kv[layer, :, self.first : self.stop, : self.longest].transpose(2, 3)
+        rows, heads, dim = query.shape
+        kv_heads = held.shape[2]
+        spread = query.new_zeros((self.stop - self.first, kv_heads, heads // kv_heads, dim))
+        spread[self._places] = query.view(rows, kv_heads, heads // kv_heads, dim)
+        out = scaled_dot_product_attention(
+            spread, held[0], held[1], attn_mask=self._mask(window), scale=scale
+        )
+        return out[self._places].reshape(rows, heads, dim)
+
+    def _mask(self, window: int | None) -> Tensor:
+        if window not in self._masks:
+            at = torch.arange(self.longest, device=self._lengths.device)
+            ends = self._lengths.unsqueeze(1)
+            visible = at < ends
+            if window is not None:
+                visible &= at >= ends - window
+            self._masks[window] = visible[:, None, None, :]
+        return self._masks[window]
 
 
 def packed_attention(
@@ -133,6 +189,16 @@ def _writes(
         )
         for slab, packed, flat in by_slab.values()
     ]
+
+
+def _groups(segments: list[Segment], device: torch.device) -> list[Group]:
+    """Rows with one new token, by slab; a slab that is mostly other rows' is not worth padding."""
+    by_slab: dict[int, list[Segment]] = {}
+    for segment in segments:
+        if segment.count == 1:
+            by_slab.setdefault(id(segment.slot.slab), []).append(segment)
+    groups = [Group(rows, device) for rows in by_slab.values() if len(rows) > 1]
+    return [g for g in groups if g.stop - g.first <= 2 * len(g.segments)]
 
 
 def _visible(

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from provider.engine.attention import Segment
+from provider.engine.attention import AttentionPlan, Segment
 from provider.engine.cache import CacheShape, KVCache
 from provider.engine.fused import FusedRunner, fits
 from provider.engine.runner import ModelRunner, Runner, Step, attention_heads
@@ -88,6 +88,44 @@ def test_packed_steps_equal_the_models_own_forward(name: str, width: int) -> Non
         plain = model(input_ids=torch.tensor(tokens), use_cache=False).logits.float()
     assert torch.allclose(packed(ModelRunner(model), model, tokens, width), plain, atol=2e-4)
     assert torch.allclose(packed(runner_of(build(name)), model, tokens, width), plain, atol=2e-4)
+
+
+@pytest.mark.parametrize("window", [None, 10])
+def test_rows_that_attend_together_attend_as_they_do_alone(window: int | None) -> None:
+    """What GPUs do, on whatever device the tests run."""
+    cpu = torch.device("cpu")
+    cache = KVCache(CacheShape(2, 2, 16, torch.float32, cpu, 256, 8192))
+    slots = [cache.allocate(100) for _ in range(6)]
+    torch.manual_seed(0)
+    segments = []
+    for slot in slots:
+        assert slot is not None
+        slot.slab.kv[:, :, slot.index] = torch.randn(2, 2, 256, 2, 16)
+    for offset, (number, length) in enumerate([(5, 40), (1, 7), (2, 100), (0, 1)]):
+        chosen = slots[number]
+        assert chosen is not None
+        segments.append(Segment(offset, 1, length - 1, chosen))
+    keys, values, query = (torch.randn(4, heads, 16) for heads in (2, 2, 8))
+    outputs = []
+    for together in (True, False):
+        plan = AttentionPlan(segments, cpu, together=together)
+        assert bool(plan.groups) == together
+        plan.write(1, keys, values)
+        outputs.append(plan.attend(1, query, None, window))
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_packed_steps_equal_the_models_own_forward_on_a_gpu(name: str) -> None:
+    model = build(name).cuda()
+    tokens = rows(3, 64)
+    with torch.inference_mode():
+        plain = model(input_ids=torch.tensor(tokens).cuda(), use_cache=False).logits.float()
+    for width in (1, 20):
+        got = packed(runner_of(model), model, tokens, width)
+        assert torch.allclose(got, plain, atol=5e-3)
 
 
 def test_llama_arithmetic_runs_fused_and_bit_equal_in_bfloat16() -> None:
