@@ -18,10 +18,11 @@ from typing import Any
 import openai
 
 from tests.standin import StandIn, serve
-from tests.standin.serving import serve_app
+from tests.standin.serving import running
 
 CHAT = "gpt-4o-mini"
 EMBEDDING = "text-embedding-3-small"
+VLLM = "CONTRACT_VLLM_URL"
 KEY = "sk-contract-0123456789abcdef"
 
 
@@ -90,12 +91,30 @@ def local_over_http() -> Iterator[Target]:
         yield _over_http("local/http", url, None)
 
 
+@contextlib.contextmanager
+def vllm_over_http() -> Iterator[Target]:
+    """The local side on a real vLLM (`make test-vllm` starts one and names its address)."""
+    from tests.tiny import embedder_folder
+
+    settings = _settings(
+        llm_provider="local",
+        embedding_provider="local",
+        local_llm_base_url=os.environ[VLLM],
+        local_embedding_model=str(embedder_folder()),
+        local_llm_threads=1,
+        sllm_api_keys=[KEY],
+    )
+    with _server(settings) as url:
+        yield _over_http("vllm/http", url, None)
+
+
 TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Target]]] = {
     "standin": standin,
     "openai/process": openai_in_process,
     "openai/http": openai_over_http,
     "local/process": local_in_process,
     "local/http": local_over_http,
+    "vllm/http": vllm_over_http,
 }
 HOSTED = ("standin", "openai/process", "openai/http")
 
@@ -103,6 +122,8 @@ HOSTED = ("standin", "openai/process", "openai/http")
 def here() -> list[str]:
     """The targets of this environment: without torch (the core alone) the hosted ones."""
     names = list(TARGETS if importlib.util.find_spec("torch") else HOSTED)
+    if not os.environ.get(VLLM):
+        names = [name for name in names if name != "vllm/http"]
     wanted = os.environ.get("CONTRACT_TARGETS", "")
     return [name for name in names if not wanted or name in wanted.split(",")]
 
@@ -170,6 +191,8 @@ def _local() -> Any:
 def _server(settings: Any) -> Iterator[str]:
     from provider import build
     from server.app import create_app
+    from server.listening import bind, server_for
 
-    with serve_app(create_app(build(settings), settings)) as origin:
+    server = server_for(create_app(build(settings), settings), settings)
+    with running(server, bind("127.0.0.1", 0)) as origin:
         yield f"{origin}/v1"

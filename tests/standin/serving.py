@@ -28,11 +28,22 @@ def serve(standin: StandIn | None = None) -> Iterator[StandIn]:
 @contextlib.contextmanager
 def serve_app(app: Any, **options: Any) -> Iterator[str]:
     """Serve any ASGI app with uvicorn; yields its origin, `http://127.0.0.1:PORT`."""
-    listener = _listen()
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=2, **options
+        app,
+        log_level="error",
+        access_log=False,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+        **options,
     )
-    server = uvicorn.Server(config)
+    with running(uvicorn.Server(config), _listen()) as origin:
+        yield origin
+
+
+@contextlib.contextmanager
+def running(server: uvicorn.Server, listener: socket.socket) -> Iterator[str]:
+    """Run a uvicorn server on a listening socket in a thread; yields its origin."""
     failure: list[BaseException] = []
     thread = threading.Thread(
         target=_run, args=(server, listener, failure), name="loopback-server", daemon=True
