@@ -1,28 +1,37 @@
-"""The models of the local provider: how they are named, loaded, shared and let go."""
+"""The models of the local provider: how they are named, shared and let go."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from provider.errors import ConfigurationError
-from provider.local import cl100k, demo
+from provider.local import demo
 from provider.local.budget import Budget
 from provider.local.embedding import Embedding
 from provider.local.language import Language
 from provider.local.lazy import Lazy, Shared
+from provider.local.loading import (
+    EMBEDDING_SETTINGS,
+    ENGINE_SETTINGS,
+    Running,
+    load_embedding,
+    load_engine,
+)
 from provider.settings import DEMO
 
 if TYPE_CHECKING:
     from provider.settings import Settings
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+_ENGINES: Shared[Running] = Shared(lambda running: running.engine.close())
+_EMBEDDINGS: Shared[Embedding] = Shared(lambda embedding: embedding.close())
 
 
 class Held:
-    """What one provider holds of the process's models."""
+    """What one provider holds of the process's models, under the names of its own settings."""
 
     def __init__(
         self, settings: Settings, language: Language | None, embedding: Embedding | None
@@ -30,14 +39,12 @@ class Held:
         self._settings = settings
         self._releases: list[Callable[[], None]] = []
         self.language: Lazy[Language] = (
-            Lazy.of(language)
-            if language is not None
-            else self._hold(_LANGUAGES, _key(settings, "local_llm_"), load_language)
+            Lazy.of(language) if language is not None else self._hold_language()
         )
         self.embedding: Lazy[Embedding] = (
             Lazy.of(embedding)
             if embedding is not None
-            else self._hold(_EMBEDDINGS, _key(settings, "local_embedding_"), load_embedding)
+            else self._hold(_EMBEDDINGS, EMBEDDING_SETTINGS, load_embedding)
         )
 
     def wanted(self) -> list[Lazy[Any]]:
@@ -54,7 +61,14 @@ class Held:
         for release in releases:
             release()
 
-    def _hold(self, shared: Shared[Any], key: str, load: Callable[[Settings], Any]) -> Lazy[Any]:
+    def _hold_language(self) -> Lazy[Language]:
+        running = self._hold(_ENGINES, ENGINE_SETTINGS, load_engine)
+        return Lazy(lambda: language_of(running.now(), self._settings))
+
+    def _hold(
+        self, shared: Shared[T], depends_on: Sequence[str], load: Callable[[Settings], T]
+    ) -> Lazy[T]:
+        key = tuple(str(getattr(self._settings, name)) for name in depends_on)
         self._releases.append(lambda: shared.let_go(key))
         return shared.hold(key, lambda: load(self._settings))
 
@@ -76,89 +90,15 @@ def _short(path_or_id: str, demo_name: str) -> str:
     return folder.resolve().name if folder.is_dir() else path_or_id
 
 
-def load_language(settings: Settings) -> Language:
-    """Loads the model and its adapters and starts its engine. Raises `ConfigurationError`."""
-    from provider.engine import checkpoint
-    from provider.engine.engine import Engine
-    from provider.engine.limits import Limits
-    from provider.engine.threads import use_threads
-
-    use_threads(settings.local_llm_threads)
-    adapters = _adapters(settings)
-    quantization = settings.local_llm_quantization
-    loaded = checkpoint.load(
-        demo.located(settings.local_llm_model_path, demo.LANGUAGE, "LOCAL_LLM_MODEL_PATH"),
-        settings.local_llm_device,
-        settings.local_llm_dtype,
-        None if quantization == "none" else quantization,
-        settings.local_llm_revision,
-        memory=settings.local_llm_memory,
-    )
-    limits = Limits(
-        max_batch=settings.local_llm_max_batch,
-        queue=settings.local_llm_queue,
-        memory=settings.local_llm_memory,
-        context_length=settings.local_llm_context_length,
-        max_adapters=settings.local_llm_max_adapters,
-    )
-    engine = Engine(loaded, limits)
-    for folder in adapters:
-        engine.load_adapter(folder.name, folder)
-    engine.start()
-    return language_of(engine, loaded, settings)
-
-
-def _adapters(settings: Settings) -> list[Path]:
-    """The folders of the adapters that are loaded at start. Raises `ConfigurationError`."""
-    folder = settings.local_llm_adapters
-    if folder is None:
-        return []
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"LOCAL_LLM_ADAPTERS={str(folder)!r} is no folder; expected one whose sub-folders are "
-            "LoRA adapters; create it, or unset the variable."
-        )
-    return sorted(path.parent for path in folder.glob("*/adapter_config.json"))
-
-
-def language_of(engine: Any, loaded: Any, settings: Settings) -> Language:
-    """A running engine of a loaded checkpoint, under the names of the settings."""
+def language_of(running: Running, settings: Settings) -> Language:
+    """A running model under the names and limits of the settings."""
+    card = running.checkpoint.card
     return Language(
-        engine=engine,
-        tokenizer=loaded.tokenizer,
-        card=loaded.card,
-        name=settings.local_llm_name or loaded.card.id,
-        budget=Budget(engine.context_length, settings.local_llm_max_new_tokens),
+        engine=running.engine,
+        tokenizer=running.checkpoint.tokenizer,
+        card=card,
+        name=settings.local_llm_name or card.id,
+        budget=Budget(running.engine.context_length, settings.local_llm_max_new_tokens),
         embedding_name=embedding_name(settings),
         aliases=settings.model_aliases,
     )
-
-
-def load_embedding(settings: Settings) -> Embedding:
-    """Loads the embedding model. Raises `ConfigurationError`."""
-    from provider.engine.embed_queue import EmbedQueue
-    from provider.engine.embedder import Embedder
-    from provider.engine.threads import use_threads
-
-    use_threads(settings.local_llm_threads)
-    embedder = Embedder.load(
-        demo.located(settings.local_embedding_model, demo.EMBEDDER, "LOCAL_EMBEDDING_MODEL"),
-        settings.local_embedding_device,
-        dtype=settings.local_embedding_dtype,
-        revision=settings.local_embedding_revision,
-        dimensions=settings.local_embedding_dimensions,
-    )
-    encoding = cl100k.find(cl100k.places(settings.tiktoken_cache_dir))
-    return Embedding(
-        embedder, EmbedQueue(embedder, settings.local_embedding_queue), embedder.name, encoding
-    )
-
-
-def _key(settings: Settings, prefix: str) -> str:
-    names = (name for name in type(settings).model_fields if name.startswith(prefix))
-    own = {name: str(getattr(settings, name)) for name in names}
-    return repr((own, sorted(settings.model_aliases.items()), settings.local_embedding_model))
-
-
-_LANGUAGES: Shared[Language] = Shared(lambda language: language.engine.close())
-_EMBEDDINGS: Shared[Embedding] = Shared(lambda embedding: embedding.close())

@@ -14,6 +14,7 @@ from provider.engine.engine import Engine
 from provider.engine.limits import Limits
 from provider.local import LocalProvider
 from provider.local.embedding import Embedding
+from provider.local.loading import Running
 from provider.local.parts import language_of
 from provider.settings import Settings
 from tests.tiny import embedder_folder, llm_folder
@@ -41,7 +42,7 @@ def provider(embedding: Embedding) -> Iterator[LocalProvider]:
         local_embedding_model=str(embedder_folder()),
         local_llm_max_new_tokens=600,
     )
-    language = language_of(engine, loaded, settings)
+    language = language_of(Running(engine, loaded), settings)
     yield LocalProvider(settings, language=language, embedding=embedding)
     engine.close()
 

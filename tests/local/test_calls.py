@@ -111,3 +111,21 @@ async def test_a_pydantic_tool_comes_back_parsed(client: AsyncOpenAI) -> None:
     )
     [call] = parsed.choices[0].message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, GetWeather)
+
+
+async def test_several_calls_in_one_turn(provider: LocalProvider) -> None:
+    body = await completion(
+        provider, tools=TOOLS, tool_choice="required", max_tokens=600, temperature=1.5, seed=2
+    )
+    choice = body["choices"][0]
+    calls = choice["message"]["tool_calls"]
+    assert len(calls) > 1
+    assert len({call["id"] for call in calls}) == len(calls)
+    whole = calls if choice["finish_reason"] == "tool_calls" else calls[:-1]
+    for call in whole:
+        assert isinstance(json.loads(call["function"]["arguments"]), dict)
+    chunks = await events(
+        provider, tools=TOOLS, tool_choice="required", max_tokens=600, temperature=1.5, seed=2
+    )
+    deltas = [chunk["choices"][0]["delta"].get("tool_calls") for chunk in chunks]
+    assert max(delta[0]["index"] for delta in deltas if delta) == len(calls) - 1

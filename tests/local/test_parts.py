@@ -16,6 +16,7 @@ from provider.factory import build
 from provider.local import LocalProvider, demo
 from provider.local import build as build_local
 from provider.local.lazy import Lazy, Shared
+from provider.local.loading import EMBEDDING_SETTINGS, ENGINE_SETTINGS
 from provider.settings import Settings
 from tests.tiny import embedder_folder, llm_folder
 
@@ -78,12 +79,16 @@ async def models(provider: LocalProvider) -> list[str]:
 async def test_the_settings_build_a_provider_that_serves() -> None:
     built = build(local(local_llm_name="plans"))
     provider = built if isinstance(built, LocalProvider) else None
-    first, second = LocalProvider(local()), LocalProvider(local())
+    first, second = LocalProvider(local()), LocalProvider(local(local_llm_max_new_tokens=7))
     try:
         assert first.health()["ready"] is False
         first.warm_up()
         assert first.health()["ready"] is True
-        assert second.language.built is first.language.built
+        second.warm_up()
+        assert first.language.built is not None
+        assert second.language.built is not None
+        assert second.language.built.engine is first.language.built.engine
+        assert second.language.built.budget.answer == 7
         assert await models(first) == [
             "exaone-tiny",
             "roberta-tiny",
@@ -162,3 +167,16 @@ def test_importing_loads_nothing_heavy() -> None:
     code = f"import sys, provider.local; print({heavy} & {{*sys.modules}})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_every_setting_of_a_model_is_one_that_loading_depends_on_or_not() -> None:
+    elsewhere = {
+        "local_llm_name",
+        "local_llm_max_new_tokens",
+        "local_llm_standby",
+        "local_llm_base_url",
+        "local_llm_api_key",
+    }
+    of_models = {n for n in Settings.model_fields if n.startswith(("local_llm_", "local_emb"))}
+    known = {*ENGINE_SETTINGS, *EMBEDDING_SETTINGS} - {"tiktoken_cache_dir"}
+    assert of_models - known == elsewhere
