@@ -7,16 +7,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import unified_diff
+from random import Random
 from types import ModuleType
 
-import httpx
 import pytest
 
+from provider.sdk_http import httpx
 from tests.examples.processes import APP, SLLM, UVICORN, environment, running
 from tests.standin import StandIn
 
 LOCAL = {"LLM_PROVIDER": "local"}
 HOSTED = {"LLM_PROVIDER": "openai"}
+SAMPLE_SEED = 2027
 SAMPLE = json.loads((APP / "sample.json").read_text(encoding="utf-8"))
 
 
@@ -58,6 +60,12 @@ def test_the_in_process_app_differs_by_one_line() -> None:
     ours = (APP / "app_in_process.py").read_text(encoding="utf-8").splitlines()
     changed = [line for line in unified_diff(stock, ours, n=0) if line[:3] not in ("---", "+++")]
     assert changed[1:] == ["-from openai import OpenAI", "+from provider import OpenAI"]
+
+
+def test_the_sample_is_a_plan_as_the_model_knows_them() -> None:
+    from finetune.demo.plans import random_plan
+
+    assert random_plan(Random(SAMPLE_SEED)) == SAMPLE, "write sample.json again"
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 
+from provider.sdk_http import httpx
 from server.app import create_app
 from tests.server.live import settings
 from tests.server.scripted import Scripted

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
+from provider.sdk_http import httpx
 from tests.server.live import Live, live
 from tests.server.scripted import Pieces, Scripted, echoes, says, streams
 from tests.server.wire import CHAT, closed, connected, head, post, replies

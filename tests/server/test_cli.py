@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,6 +43,7 @@ def test_serve_says_where_and_ends_cleanly(standin: StandIn, number: int) -> Non
     assert standin.key not in said
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_what_serve_prints_works_when_pasted(standin: StandIn) -> None:
     with running([*SLLM, "serve", "--port", "0"], hosted(standin)) as server:
         server.url()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
 
 from provider.errors import ApiError, ContextTooLong, RateLimited
+from provider.sdk_http import httpx
 from tests.server.conftest import Client
 from tests.server.scripted import Scripted, fails, says
 

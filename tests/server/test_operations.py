@@ -7,11 +7,11 @@ import logging
 import threading
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from provider.base import Sample
+from provider.sdk_http import httpx
 from server.exchange import Exchange
 from server.logs import JsonLines, PlainLines, request_done
 from tests.server.conftest import Client

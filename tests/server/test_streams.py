@@ -7,12 +7,12 @@ import json
 import threading
 from collections.abc import AsyncIterator
 
-import httpx
 import openai
 import pytest
 
 from provider.base import ApiRequest, ApiResponse
 from provider.errors import BadGateway, ContextTooLong, ServerError
+from provider.sdk_http import httpx
 from tests.server.conftest import Client
 from tests.server.live import live
 from tests.server.scripted import Pieces, Scripted, never, streams

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+from provider.sdk_http import httpx
 
 CHAT = "/v1/chat/completions"
 
