@@ -1,0 +1,1 @@
+"""How many schemas are handled, and handled right, beside llguidance alone."""

@@ -11,23 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
-
-
-class _Bytes:
-    """A vocabulary of the 256 bytes and an end-of-text token."""
-
-    eos_token_id = 256
-    bos_token_id = None
-    tokens = [*(bytes([b]) for b in range(256)), b"<|end|>"]  # noqa: RUF012
-    special_token_ids = [256]  # noqa: RUF012
-
-    def __call__(self, text: str | bytes) -> list[int]:
-        return list(text if isinstance(text, bytes) else text.encode())
-
-
-def byte_tokenizer() -> LLTokenizer:
-    return LLTokenizer(TokenizerWrapper(_Bytes()))
+from llguidance import LLMatcher, LLTokenizer
 
 
 class OutOfSteps(Exception):

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bench.schema.accepts import Judge, OutOfSteps, byte_tokenizer
+from bench.schema.accepts import Judge, OutOfSteps
 from provider.protocol.schema import Constraint, SchemaRefused, compile
+from provider.protocol.schema.probe import byte_tokenizer
 from tests.protocol.schema_strategies import SCHEMAS, VALUES
 from tests.protocol.schema_walk import walk
 
@@ -27,8 +28,7 @@ _SETTINGS = settings(
 def _compiled(schema: dict[str, Any]) -> Constraint | None:
     try:
         return compile(schema)
-    except SchemaRefused as refused:
-        assert refused.message
+    except SchemaRefused:
         return None
 
 

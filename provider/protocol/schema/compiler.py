@@ -13,7 +13,8 @@ from provider.protocol.schema.document import Document
 from provider.protocol.schema.emit import Emitter
 from provider.protocol.schema.formula import node
 from provider.protocol.schema.keywords import read
-from provider.protocol.schema.limits import MAX_EFFORT, MAX_TEXT
+from provider.protocol.schema.limits import MAX_EFFORT, MAX_GRAMMAR, MAX_TEXT
+from provider.protocol.schema.probe import problem
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular.effort import TooComplex, allowance
 from provider.protocol.schema.values import Values
@@ -67,22 +68,33 @@ def _text(schema: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Constraint:
-    return _checked(_rules(text, "start", ""), digest("json", text))
+    grammar = _rules(text, "start", "")
+    if why := problem(grammar):
+        raise SchemaRefused("", "", f"its grammar is too large or too deep ({why}).")
+    return Constraint(grammar, digest("json", text))
 
 
 def _rules(text: str, name: str, prefix: str) -> str:
     """The grammar of a schema, under the rule `name`; all other names start with `prefix`."""
     try:
         with allowance(MAX_EFFORT):
-            emitter = Emitter(Values(Document(json.loads(text)), read), prefix)
-            start = emitter.start(node(emitter.values.document.root_address()))
+            return _emit(json.loads(text), name, prefix)
     except TooComplex:
         raise SchemaRefused("", "", "its parts combine in too many ways.") from None
     except RecursionError:
         raise SchemaRefused("", "", "it is nested too deeply.") from None
+
+
+def _emit(schema: Any, name: str, prefix: str) -> str:
+    document = Document(schema)
+    emitter = Emitter(Values(document, read), prefix)
+    start = emitter.start(node(document.root_address()))
     if not emitter.grammar.productive(start):
         raise SchemaRefused("", "", "no value is valid under it.")
-    return emitter.grammar.text(start, name)
+    grammar = emitter.grammar.text(start, name)
+    if len(grammar) > MAX_GRAMMAR:
+        raise SchemaRefused("", "", f"its grammar has more than {MAX_GRAMMAR} characters.")
+    return grammar
 
 
 def _checked(grammar: str, key: str) -> Constraint:

@@ -135,7 +135,9 @@ class Document:
         return SchemaRefused(keyword, origin.pointer, f"nothing stands at '{reference}'.")
 
     def _address(self, place: Place) -> int:
-        key = (place.base, place.draft, self._content(place.schema))
+        # The root stays out of it: reading all of its text would read unused definitions too.
+        content = -1 if place is self._root else self._content(place.schema)
+        key = (place.base, place.draft, content)
         found = self._addresses.get(key)
         if found is None:
             found = self._addresses[key] = len(self._places)

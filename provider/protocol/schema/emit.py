@@ -104,7 +104,7 @@ class Emitter:
         if formula.kind == NODE:
             meaning = self.values.meaning(formula.args[0])
         if meaning.kind == OR:
-            self.values.shape(formula)  # refuses references without end
+            self.values.check_ends(formula)
             return choice([self.rule(option) for option in meaning.args])
         return self._shape(self.values.shape(formula))
 

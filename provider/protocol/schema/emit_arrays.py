@@ -17,9 +17,12 @@ from provider.protocol.schema.grammar import (
     repeated,
     sequence,
 )
+from provider.protocol.schema.limits import MAX_OPTIONAL
+from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.shape import TooManyAlternatives
 
 _STATES = 4_000
+_NESTED = 16
 
 
 def array(emitter: Emitter, arrays: Arrays) -> Symbol:
@@ -30,13 +33,20 @@ def array(emitter: Emitter, arrays: Arrays) -> Symbol:
     elif _one_anywhere(arrays):
         body = _with_one(emitter, arrays, arrays.counts[0])
     else:
-        body = _Counted(emitter, arrays).after(0, (0,) * len(arrays.counts))
+        body = _Counted(emitter, arrays).all()
     return sequence([OPEN_BRACKET, body, CLOSE_BRACKET])
 
 
 def _sequence(emitter: Emitter, arrays: Arrays) -> Symbol:
     """The prefix, one item after the other, then as many of the rest as the bounds allow."""
     width = len(arrays.prefix)
+    if width - arrays.low > MAX_OPTIONAL:
+        raise SchemaRefused(
+            "prefixItems",
+            "",
+            f"it has more than {MAX_OPTIONAL} optional places.",
+            mend="Set 'minItems', or use 'items'.",
+        )
     low = max(arrays.low - width, 0)
     high = None if arrays.high is None else arrays.high - width
     if arrays.rest == FALSE:
@@ -47,6 +57,10 @@ def _sequence(emitter: Emitter, arrays: Arrays) -> Symbol:
         body = sequence([*([COMMA] if at else []), item, body])
         if at >= arrays.low:
             body = optional(body)
+            if at % _NESTED == 0:  # Lark takes no more than a hundred parentheses in a row
+                rule = emitter.grammar.reserve()
+                emitter.grammar.define(rule, body)
+                body = rule
     return body
 
 
@@ -99,13 +113,22 @@ class _Counted:
         if states > _STATES or len(arrays.counts) > 3:
             raise TooManyAlternatives
         self._rules: dict[tuple[int, tuple[int, ...]], Symbol] = {}
+        self._waiting: list[tuple[int, tuple[int, ...]]] = []
 
-    def after(self, at: int, counts: tuple[int, ...]) -> Symbol:
+    def all(self) -> Symbol:
+        """All items, from the first on; defines the rules that they need."""
+        found = self._after(0, (0,) * len(self.most))
+        while self._waiting:
+            key = self._waiting.pop()
+            self.emitter.grammar.define(self._rules[key], self._body(*key))
+        return found
+
+    def _after(self, at: int, counts: tuple[int, ...]) -> Symbol:
         key = (at, counts)
         found = self._rules.get(key)
         if found is None:
             found = self._rules[key] = self.emitter.grammar.reserve()
-            self.emitter.grammar.define(found, self._body(at, counts))
+            self._waiting.append(key)
         return found
 
     def _body(self, at: int, counts: tuple[int, ...]) -> Symbol:
@@ -132,6 +155,6 @@ class _Counted:
                     after[i] = self.most[i] if kind.high is None else -1
             if min(after, default=0) >= 0 and item != FALSE:
                 lead = [COMMA] if at else []
-                rest = self.after(following, tuple(after))
+                rest = self._after(following, tuple(after))
                 steps.append(sequence([*lead, self.emitter.rule(item), rest]))
         return steps

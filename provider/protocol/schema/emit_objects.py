@@ -26,12 +26,14 @@ from provider.protocol.schema.grammar import (
     repeated,
     sequence,
 )
+from provider.protocol.schema.limits import MAX_OPTIONAL
 from provider.protocol.schema.objects import Member, Objects
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import algebra, decide
 from provider.protocol.schema.shape import TooManyAlternatives
 
 _STATES = 20_000
+_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class _Field:
 
 
 def object_(emitter: Emitter, objects: Objects) -> Symbol:
-    return sequence([OPEN_BRACE, _Members(emitter, objects).after(0, 0), CLOSE_BRACE])
+    return sequence([OPEN_BRACE, _Members(emitter, objects).all(), CLOSE_BRACE])
 
 
 class _Members:
@@ -65,7 +67,24 @@ class _Members:
         self.most = max(self.low, 1) if self.high is None else self.high
         if self.most * len(self.fields) > _STATES:
             raise TooManyAlternatives
+        if sum(not f.required for f in self.fields) > MAX_OPTIONAL:
+            raise SchemaRefused(
+                "properties",
+                "",
+                f"it has more than {MAX_OPTIONAL} optional properties.",
+                mend="Make them required, or split the object.",
+            )
         self._rules: dict[tuple[int, int], Symbol] = {}
+        self._waiting: list[tuple[int, int]] = []
+
+    def all(self) -> Symbol:
+        """All members, from the first field on; defines the rules that they need."""
+        counted = self.most > 1 or self.high is not None
+        found = self._after(0, 0) if counted else self._uncounted()
+        while self._waiting:
+            at = self._waiting.pop()
+            self.emitter.grammar.define(self._rules[at], self._body(*at))
+        return found
 
     def _member(self, name: Symbol, value: Formula) -> Symbol:
         return sequence([name, COLON, self.emitter.rule(value)])
@@ -92,7 +111,16 @@ class _Members:
                 options.append(self._member(self.emitter.string(free), inner))
         return choice(options)
 
-    def after(self, at: int, count: int) -> Symbol:
+    def _uncounted(self) -> Symbol:
+        """Where numbers make no difference: the first member that is there, then the others."""
+        options = []
+        for at, field in enumerate(self.fields):
+            options.append(sequence([field.member, self._rule(at + 1, 1)]))
+            if field.required:
+                return choice(options)
+        return choice([*options, self._tail(0)])
+
+    def _after(self, at: int, count: int) -> Symbol:
         """Fields from `at` on, in one sequence as long as there is one way only."""
         parts: list[Symbol] = []
         while at < len(self.fields) and not self._forks(at, count):
@@ -114,12 +142,22 @@ class _Members:
         return (member if field.required else optional(member)), min(count + 1, self.most)
 
     def _body(self, at: int, count: int) -> Symbol:
-        """Fields from `at` on; what follows is in rules, which other ways share."""
-        if at == len(self.fields):
-            return self._tail(count)
-        if not self._forks(at, count):
+        """Fields from `at` on; what follows is in rules, which other ways share.
+
+        Fields of one block share a rule: llguidance follows rules by recursion, and a chain of
+        some thousand would overflow its stack.
+        """
+        parts: list[Symbol] = []
+        while at < len(self.fields) and not self._forks(at, count):
             part, count = self._step(at, count)
-            return sequence([part, self._rule(at + 1, count)])
+            parts.append(part)
+            at += 1
+            if at % _BLOCK == 0 or (len(parts) == 1 and (at - 1) % _BLOCK):
+                return sequence([*parts, self._rule(at, count)])
+        if at == len(self.fields):
+            return sequence([*parts, self._tail(count)])
+        if parts:
+            return sequence([*parts, self._rule(at, count)])
         field = self.fields[at]
         member = sequence([COMMA, field.member]) if count else field.member
         taken = sequence([member, self._rule(at + 1, min(count + 1, self.most))])
@@ -129,7 +167,7 @@ class _Members:
         found = self._rules.get((at, count))
         if found is None:
             found = self._rules[at, count] = self.emitter.grammar.reserve()
-            self.emitter.grammar.define(found, self._body(at, count))
+            self._waiting.append((at, count))
         return found
 
     def _tail(self, count: int) -> Symbol:

@@ -19,7 +19,7 @@ from provider.protocol.schema.regular.algebra import LITS
 from provider.protocol.schema.shape import Shape, constants
 from provider.protocol.schema.values import Values
 
-_BITS = 64
+_BITS = 63
 
 
 def unique_items(emitter: Emitter, arrays: Arrays) -> Symbol:

@@ -2,10 +2,6 @@
 
 MAX_TEXT = 1_000_000
 """Characters of the schema's JSON text."""
-MAX_DEPTH = 200
-"""Nested objects and arrays in the schema's JSON text."""
-MAX_ENUM = 20_000
-"""Values of all enums together."""
 MAX_PATTERN = 4_000
 """Characters of one pattern."""
 MAX_REQUIRED_LENGTH = 20_000
@@ -16,3 +12,8 @@ MAX_RULES = 60_000
 """Symbols of the grammar."""
 MAX_EFFORT = 400_000
 """Steps spent on telling sets of values apart; about a second."""
+MAX_GRAMMAR = 2_000_000
+"""Characters of the grammar."""
+MAX_OPTIONAL = 600
+"""Optional properties of one object, optional places of one array: llguidance follows each of them
+at once and gives up at 2,000."""

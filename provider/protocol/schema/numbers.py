@@ -129,8 +129,8 @@ class Numbers:
         if self.not_multiples:
             raise NotRegular
         if self.whole:
-            low, high = (None if b is None else int(b) for b in (self.low, self.high))
-            found = numerals.integers(low, high)
+            first, last = (None if b is None else int(b) for b in (self.low, self.high))
+            found = numerals.integers(first, last)
             return found if self.multiple is None else both(found, _multiples(self.multiple))
         low, low_open = _closed_bound(self.low, self.low_open, inf)
         high, high_open = _closed_bound(self.high, self.high_open, -inf)
@@ -204,14 +204,16 @@ def _texts(value: Fraction, whole: bool | None) -> list[str]:
 
 def _multiples(step: Fraction) -> Re:
     """Texts of the multiples of a step that divides a power of ten (50, 0.25, 0.01)."""
-    for places in range(7):
+    for places in range(20):
         power = 10**places
-        if step.denominator == 1 and power % step.numerator == 0:
-            return numerals.multiples_of_whole(step.numerator, places)
-        if (step * power).denominator == 1 and power % (step * power).numerator == 0:
-            if power // (step * power).numerator > _LISTED * 4 and (step * power).numerator != 1:
-                break
-            return numerals.multiples_of_fraction((step * power).numerator, places)
+        whole = step.denominator == 1
+        unit = step if whole else step * power
+        if unit.denominator != 1 or power % unit.numerator:
+            continue
+        if unit != 1 and power // unit.numerator > _LISTED * 4:
+            break
+        write = numerals.multiples_of_whole if whole else numerals.multiples_of_fraction
+        return write(unit.numerator, places)
     raise NotRegular
 
 

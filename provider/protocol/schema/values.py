@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 from provider.protocol.schema import arrays
@@ -46,6 +47,7 @@ class Values:
         self._meanings: dict[int, Formula] = {}
         self._shapes: dict[Formula, Shape] = {}
         self._under_way: set[Formula] = set()
+        self._ending: set[Formula] = set()
         self.culprit: int | None = None
         self._disjoint: dict[tuple[Formula, Formula, int], bool] = {}
 
@@ -81,14 +83,63 @@ class Values:
         if formula.kind == NOT:
             return self.shape(formula.args[0]).complement()
         if formula.kind == AND:
-            found = ANYTHING
-            for operand in formula.args:
-                found = found.intersect(self.shape(operand))
-            return found
+            return self._all(formula.args)
         found = Shape()
         for operand in formula.args:
             found = found.union(self.shape(operand))
         return found
+
+    def _all(self, operands: tuple[Formula, ...]) -> Shape:
+        """The intersection. Formulas grow at their end, so all but the last is often known."""
+        found, rest = ANYTHING, operands
+        known = self._shapes.get(Formula(AND, operands[:-1])) if len(operands) > 2 else None
+        if known is not None:
+            found, rest = known, operands[-1:]
+        for operand in rest:
+            found = self._tidy(found.intersect(self.shape(operand)))
+        return found
+
+    def check_ends(self, formula: Formula) -> None:
+        """Refuse references that lead back to themselves without a step into a value."""
+        if formula in self._ending:
+            return
+        if formula in self._under_way:
+            raise self._endless(formula)
+        self._under_way.add(formula)
+        try:
+            inner = (self.meaning(formula.args[0]),) if formula.kind == NODE else formula.args
+            for part in inner:
+                if isinstance(part, Formula):
+                    self.check_ends(part)
+        finally:
+            self._under_way.discard(formula)
+        self._ending.add(formula)
+
+    def _tidy(self, shape: Shape) -> Shape:
+        """Without objects that need a member which cannot be: chains of `if` on one property
+        would double the alternatives with every link."""
+        if len(shape.objects) < 3:
+            return shape
+        kept = tuple(o for o in shape.objects if not self._hopeless(o))
+        return shape if len(kept) == len(shape.objects) else replace(shape, objects=kept)
+
+    def _hopeless(self, objects: Objects) -> bool:
+        return any(
+            v.kind == AND and self._vacant(v) for n, v in objects.named if n in objects.required
+        )
+
+    def _vacant(self, formula: Formula) -> bool:
+        """Whether a set has plainly no member."""
+        if formula in self._under_way:
+            return False
+        try:
+            shape = self.shape(formula)
+            return not (
+                shape.null or shape.booleans or shape.numbers or shape.arrays or shape.objects
+            ) and decide.is_empty(shape.strings)
+        except (TooComplex, TooManyAlternatives, NoComplement):
+            self.culprit = None
+            return False
 
     def _endless(self, formula: Formula) -> SchemaRefused:
         pointer = ""
