@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +16,14 @@ from migrations import chunks, registry
 from migrations.backfill import Job, Tally
 from migrations.chunks import Progress
 from migrations.target import Target
-from provider.vectors import queue, readiness
+from provider.vectors import readiness
 from provider.vectors.catalog import Catalog
 from provider.vectors.mirror import Drained, Drainer
 from provider.vectors.readiness import Readiness
 from provider.vectors.source import Source
 from provider.vectors.spaces import Space
+
+_log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -47,25 +52,50 @@ def fill(
     Ends under any rate of inserts: what arrives later is the mirror's. With another machine's
     worker still at a range, returns what is left in `readiness` and does not index.
     """
-    tally = job.run(workers)
-    drained = Drained()
-    indexed = False
-    if job.stop.is_set():
-        return Filled(tally, drained, _count(job, found), indexed)
-    with job.database.connect(autocommit=True) as connection:
-        if chunks.progress(connection, job.source, job.space).chunks_left == 0:
-            say("rows that changed meanwhile")
-            enqueue_missing(connection, job.source, job.space)
-            drained.add(catch_up(connection, job))
-    if _count(job, found).missing <= _pending(job):
+    with _keeping_up(job) as drained:
+        tally = job.run(workers)
+        if job.stop.is_set():
+            return Filled(tally, drained, _count(job, found), indexed=False)
+        with job.database.connect(autocommit=True) as connection:
+            if chunks.progress(connection, job.source, job.space).chunks_left == 0:
+                say("rows that changed meanwhile")
+                enqueue_missing(connection, job.source, job.space)
+        if not _caught_up(job, found).ready:
+            return Filled(tally, drained, _count(job, found), indexed=False)
         _mark_filled(job)
         if build_index and job.space.side:
             say("index, while everybody reads and writes")
             registry.index(target)
-            indexed = True
-            with job.database.connect(autocommit=True) as connection:
-                drained.add(catch_up(connection, job))
-    return Filled(tally, drained, _count(job, found), indexed)
+    return Filled(tally, drained, _caught_up(job, found), indexed=build_index and job.space.side)
+
+
+@contextmanager
+def _keeping_up(job: Job) -> Iterator[Drained]:
+    """Drain the space's queue all the while, so that it is short when the index is there. Its
+    failures are the backfill's too, or pass; what is left is drained at the end."""
+    total, over = Drained(), threading.Event()
+
+    def drain() -> None:
+        while not over.is_set():
+            try:
+                with job.database.connect(autocommit=True) as connection:
+                    drainer = _drainer(connection, job)
+                    while not over.is_set():
+                        step = drainer.step()
+                        total.add(step)
+                        if not step.entries:
+                            over.wait(0.2)
+            except Exception as error:  # noqa: BLE001 - the outermost handler of a thread
+                _log.warning("the queue of %s waits: %s", job.space.name, error)
+                over.wait(1.0)
+
+    thread = threading.Thread(target=drain, name=f"queue {job.space.name}", daemon=True)
+    thread.start()
+    try:
+        yield total
+    finally:
+        over.set()
+        thread.join()
 
 
 def enqueue_missing(connection: psycopg.Connection[Any], source: Source, space: Space) -> int:
@@ -94,36 +124,8 @@ def enqueue_missing(connection: psycopg.Connection[Any], source: Source, space: 
     return connection.execute(statement).rowcount
 
 
-def catch_up(connection: psycopg.Connection[Any], job: Job) -> Drained:
-    """Drain what is in the queue now; what arrives meanwhile does not prolong it."""
-    newest = _newest(connection, job.source, job.space)
-    drainer = Drainer(connection, job.source, job.space, job.embedder)
-    total = Drained()
-    while newest is not None and not job.stop.is_set():
-        step = drainer.step()
-        total.add(step)
-        oldest = _oldest(connection, job.source, job.space)
-        if oldest is None or oldest > newest:
-            break
-        if not step.entries:
-            job.stop.wait(0.1)  # somebody else has the rest
-    return total
-
-
-def _newest(connection: psycopg.Connection[Any], source: Source, space: Space) -> int | None:
-    return _seq(connection, source, space, "max")
-
-
-def _oldest(connection: psycopg.Connection[Any], source: Source, space: Space) -> int | None:
-    return _seq(connection, source, space, "min")
-
-
-def _seq(
-    connection: psycopg.Connection[Any], source: Source, space: Space, which: str
-) -> int | None:
-    statement = sql.SQL(f"select {which}(seq) from {{}} where space_id = %s")
-    row = connection.execute(statement.format(source.own("queue")), [space.id]).fetchone()
-    return row[0] if row else None
+def _drainer(connection: psycopg.Connection[Any], job: Job) -> Drainer:
+    return Drainer(connection, job.source, job.space, job.embedder)
 
 
 def _count(job: Job, found: Catalog) -> Readiness:
@@ -131,9 +133,9 @@ def _count(job: Job, found: Catalog) -> Readiness:
         return readiness.of(connection, found, job.space)
 
 
-def _pending(job: Job) -> int:
+def _caught_up(job: Job, found: Catalog) -> Readiness:
     with job.database.connect(autocommit=True) as connection:
-        return queue.depth(connection, job.source, job.space).entries
+        return readiness.caught_up(connection, found, job.space, lambda: job.embedder)
 
 
 def _mark_filled(job: Job) -> None:

@@ -79,7 +79,9 @@ def all_of(subject: Subject, sample: int) -> list[Check]:
 
 
 def _rows(subject: Subject) -> list[Check]:
-    counted = readiness.of(subject.connection, subject.catalog, subject.space)
+    counted = readiness.caught_up(
+        subject.connection, subject.catalog, subject.space, lambda: subject.embedder
+    )
     documents = subject.one("select count(*) from {documents}")[0]
     letters = f"{counted.poison:,} rows that no embedder takes (see dead_letters)"
     return [

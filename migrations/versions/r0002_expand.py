@@ -180,22 +180,27 @@ TRUNCATED = """
     DELETE FROM {p.schema}.dead_letters;
 """
 
-# Documents without a vector in a space; poison rows are listed elsewhere and do not count.
+# Documents without a vector in a space. Poison rows are listed elsewhere and do not count, nor do
+# rows that were queued after the entry `since`: they are on their way.
 MISSING = """
-CREATE FUNCTION {p.schema}.missing(space_name text) RETURNS bigint LANGUAGE plpgsql AS $f$
+CREATE FUNCTION {p.schema}.missing(space_name text, since bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql AS $f$
 DECLARE found record; answer bigint;
 BEGIN
     SELECT * INTO STRICT found FROM {p.schema}.embedding_spaces s WHERE s.name = space_name;
     IF found.storage = 'app_column' THEN
         EXECUTE format('SELECT count(*) FROM %s d WHERE d.%I IS NULL AND NOT EXISTS (SELECT FROM '
-            '{p.schema}.dead_letters l WHERE l.space_id = $1 AND l.row_id = d.%I)',
-            {p.table_literal}, found.relation, {p.id_literal}) INTO answer USING found.id;
+            '{p.schema}.dead_letters l WHERE l.space_id = $1 AND l.row_id = d.%I) AND NOT EXISTS '
+            '(SELECT FROM {p.schema}.queue q WHERE q.space_id = $1 AND q.row_id = d.%I '
+            'AND q.seq > $2)', {p.table_literal}, found.relation, {p.id_literal}, {p.id_literal})
+            INTO answer USING found.id, since;
     ELSE
         EXECUTE format('SELECT count(*) FROM %s d WHERE NOT EXISTS (SELECT FROM {p.schema}.%I v '
             'WHERE v.row_id = d.%I) AND NOT EXISTS (SELECT FROM {p.schema}.dead_letters l '
-            'WHERE l.space_id = $1 AND l.row_id = d.%I)',
-            {p.table_literal}, found.relation, {p.id_literal}, {p.id_literal})
-            INTO answer USING found.id;
+            'WHERE l.space_id = $1 AND l.row_id = d.%I) AND NOT EXISTS (SELECT FROM '
+            '{p.schema}.queue q WHERE q.space_id = $1 AND q.row_id = d.%I AND q.seq > $2)',
+            {p.table_literal}, found.relation, {p.id_literal}, {p.id_literal}, {p.id_literal})
+            INTO answer USING found.id, since;
     END IF;
     RETURN answer;
 END $f$

@@ -8,6 +8,7 @@ mirror.follow(stop)              # for ever
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,22 @@ class Drainer:
             total.add(step)
             if deadline is not None and time.monotonic() > deadline:
                 break
+        return total
+
+    def catch_up(self, seconds: float | None = None) -> Drained:
+        """Drain what waits now; what arrives meanwhile does not prolong it. Entries that another
+        worker holds are waited for."""
+        total = Drained()
+        newest = queue.edge(self.connection, self.source, self.space, "max")
+        deadline = time.monotonic() + seconds if seconds is not None else math.inf
+        while newest is not None and time.monotonic() < deadline:
+            step = self.step()
+            total.add(step)
+            oldest = queue.edge(self.connection, self.source, self.space, "min")
+            if oldest is None or oldest > newest:
+                break
+            if not step.entries:
+                time.sleep(0.05)
         return total
 
     def _process(self, entries: Sequence[Entry]) -> Drained:

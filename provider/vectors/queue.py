@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -85,6 +85,15 @@ def enqueue(
         source.own("queue"), sql.SQL(source.id_type)
     )
     connection.execute(statement, [space.id, list(ids)])
+
+
+def edge(
+    connection: psycopg.Connection[Any], source: Source, space: Space, which: Literal["min", "max"]
+) -> int | None:
+    """The oldest or the newest entry of a space; None when nothing waits."""
+    statement = sql.SQL(f"select {which}(seq) from {{}} where space_id = %s")
+    row = connection.execute(statement.format(source.own("queue")), [space.id]).fetchone()
+    return row[0] if row else None
 
 
 def depth(connection: psycopg.Connection[Any], source: Source, space: Space) -> Depth:

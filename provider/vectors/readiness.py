@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Readiness:
     space: str
     state: str
     missing: int
-    """Documents without a vector, poison rows not counted."""
+    """Documents without a vector; neither poison rows nor those written since the count began."""
     pending: int
     """Entries in the queue: rows that are missing or stale."""
     lag_seconds: float
@@ -55,20 +56,24 @@ class Readiness:
         )
 
 
-def of(connection: psycopg.Connection[Any], found: Catalog, space: Space) -> Readiness:
-    """Count. One pass over the keys while the backfill is unfinished; after it, the queue's rows
-    are the only ones that can be missing, so it costs no more than the queue is long."""
+def of(
+    connection: psycopg.Connection[Any], found: Catalog, space: Space, since: int | None = None
+) -> Readiness:
+    """Count, with one pass over the keys. Rows queued after the entry `since` are not missing."""
     source = found.source
     depth = queue.depth(connection, source, space)
-    poison = _one(
-        connection,
-        "select count(*) from {} where space_id = %s",
-        source.own("dead_letters"),
-        space.id,
+    letters = sql.SQL("select count(*) from {} where space_id = %s")
+    missing = sql.SQL("select {}(%s, %s)").format(source.own("missing"))
+    poison = connection.execute(letters.format(source.own("dead_letters")), [space.id]).fetchone()
+    lacking = connection.execute(missing, [space.name, since]).fetchone()
+    return Readiness(
+        space.name,
+        space.state,
+        int(lacking[0]) if lacking else 0,
+        depth.entries,
+        depth.oldest_seconds,
+        int(poison[0]) if poison else 0,
     )
-    call = "select {}(%s)"
-    missing = _one(connection, call, source.own("missing"), space.name)
-    return Readiness(space.name, space.state, missing, depth.entries, depth.oldest_seconds, poison)
 
 
 def caught_up(
@@ -79,21 +84,22 @@ def caught_up(
 ) -> Readiness:
     """Count, after embedding rows that were written a moment ago. An embedder that fails leaves
     them to the mirror."""
-    counted = of(connection, found, space)
-    if 0 < counted.missing <= counted.pending:
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while True:
+        since = queue.edge(connection, found.source, space, "max") or 0
+        counted = of(connection, found, space, since)
+        left = deadline - time.monotonic()
+        # Rows are missing but not queued: no draining helps. An entry may also commit after a
+        # newer one, hence the loop.
+        if counted.missing == 0 or counted.missing > counted.pending or left <= 0:
+            return counted
         try:
-            Drainer(connection, found.source, space, embedder()).drain(CATCH_UP_SECONDS)
+            Drainer(connection, found.source, space, embedder()).catch_up(left)
         except psycopg.Error:
             raise
         except Exception as error:  # noqa: BLE001 - an embedder of any library; the count tells
             _log.warning("the space %s could not catch up: %s", space.name, error)
-        counted = of(connection, found, space)
-    return counted
-
-
-def _one(connection: psycopg.Connection[Any], text: str, name: sql.Composable, value: Any) -> int:
-    row = connection.execute(sql.SQL(text).format(name), [value]).fetchone()
-    return int(row[0]) if row else 0
+            return of(connection, found, space, since)
 
 
 def check_readiness(
