@@ -24,10 +24,10 @@ class Room(Strict):
     """한 공간의 분석"""
 
     id: str = Field(description="입력에 적힌 공간 기호")
+    kind: RoomKind = Field(description="공간의 종류")
+    windows: int = Field(description="창의 수")
     name: str = Field(description="입력에 적힌 공간 이름")
     area_m2: float = Field(description="면적(㎡)")
-    windows: int = Field(description="창의 수")
-    kind: RoomKind = Field(description="공간의 종류")
     required_m2: float | None = Field(description="이 종류에 요구되는 최소 면적(㎡), 없으면 null")
     verdict: Verdict = Field(description="최소 면적 기준에 대한 판정")
     doors: int = Field(description="문의 수")
@@ -46,8 +46,8 @@ class ComplianceItem(Strict):
 
     criterion: int = Field(description="입력에 적힌 기준 번호")
     rule: str = Field(description="기준의 이름")
-    kind: RoomKind = Field(description="기준이 적용되는 공간의 종류")
     value: float = Field(description="기준값")
+    kind: RoomKind = Field(description="기준이 적용되는 공간의 종류")
     checks: list[Check] = Field(description="그 종류의 공간마다 하나씩, 입력 순서대로")
     passed: bool = Field(description="모두 기준을 지켰는가")
     reason: str = Field(description="판정의 이유")

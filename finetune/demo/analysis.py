@@ -43,7 +43,7 @@ def analyse(plan: Plan) -> Json:
 def _room(space: Json, required: dict[str, float]) -> Json:
     least = required.get(space["kind"])
     return {
-        **{key: space[key] for key in ("id", "name", "area_m2", "windows", "kind")},
+        **{key: space[key] for key in ("id", "kind", "windows", "name", "area_m2")},
         "required_m2": least,
         "verdict": _verdict(space["area_m2"], least),
         "doors": len(space["doors"]),

@@ -7,11 +7,12 @@ Learning and Induction Heads"). Here the first two layers start with that circui
 contexts of two tokens, and training goes on from there. Every parameter stays trainable.
 
 The residual stream is divided for the start: channel 0 holds a constant (heads that look at
-positions only need one, since the architecture has no biases), the next 95 the token, and then 32
-each a sketch of the token one, two and three places back.
+positions only need one, since the architecture has no biases), channel 1 marks the letters that
+name the spaces, the next 62 hold the token, and then 32 each hold a sketch of the token one, two
+and three places back and of the last letter: the row of the plan that a token belongs to.
 """
 
-import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,12 @@ HEAD = 64
 NOISE = 0.06
 ROPE_THETA = 1_000_000.0
 LAST, BEFORE = 2.0, 1.6
-CONSTANT = 0
-TOKEN = slice(1, 96)
+STRONG, LENGTH = 0.4, 0.58
+CONSTANT, MARK = 0, 1
+TOKEN = slice(2, 64)
 SKETCH = 32
-BACK = tuple(slice(96 + SKETCH * place, 96 + SKETCH * (place + 1)) for place in range(3))
+BACK = tuple(slice(64 + SKETCH * place, 64 + SKETCH * (place + 1)) for place in range(3))
+ROW = slice(160, 192)
 MATCH_FROM = 16
 """First rotary frequency whose angle stays small over a whole prompt: where content is matched."""
 
@@ -53,8 +56,11 @@ def demo_config(vocabulary: int, eos_token_id: int) -> ExaoneConfig:
     )
 
 
-def build_model(config: ExaoneConfig, seed: int) -> ExaoneForCausalLM:
-    """A model with the circuit in place; the same seed gives the same weights."""
+def build_model(config: ExaoneConfig, seed: int, marks: Sequence[int]) -> ExaoneForCausalLM:
+    """A model with the circuit in place; the same seed gives the same weights.
+
+    `marks` are the token ids of the letters that name the spaces of a plan.
+    """
     torch.manual_seed(seed)
     model = ExaoneForCausalLM(config)
     with torch.no_grad():
@@ -62,20 +68,22 @@ def build_model(config: ExaoneConfig, seed: int) -> ExaoneForCausalLM:
             if parameter.dim() == 2:
                 quiet = name.endswith(("out_proj.weight", "c_proj.weight"))
                 parameter.normal_(0, NOISE * (0.05 if quiet else 1.0))
-        _divide_residual(model.transformer.wte.weight)
-        first, second = (_attention(model, layer) for layer in range(2))
-        sketch = torch.linalg.qr(torch.randn(95, SKETCH))[0].T
-        _look_back(first, sketch)
-        _match_and_copy(second, sketch)
+        _divide_residual(model.transformer.wte.weight, marks)
+        sketch = torch.linalg.qr(torch.randn(TOKEN.stop - TOKEN.start, SKETCH))[0].T
+        _look_back(_attention(model, 0), sketch)
+        _match_and_copy(_attention(model, 1), sketch)
     return model
 
 
-def _divide_residual(embedding: Tensor) -> None:
+def _divide_residual(embedding: Tensor, marks: Sequence[int]) -> None:
     """Equal row norms, so that the constant is the same for every token behind the norm layer."""
-    embedding[:, BACK[0].start :] = 0
-    length = NOISE * math.sqrt(TOKEN.stop - TOKEN.start)
-    embedding.copy_(nn.functional.normalize(embedding) * length)
-    embedding[:, CONSTANT] = 0.4
+    length = torch.full((len(embedding), 1), LENGTH**2)
+    length[list(marks)] -= STRONG**2
+    embedding[:, [CONSTANT, MARK]] = 0
+    embedding[:, TOKEN.stop :] = 0
+    embedding.copy_(nn.functional.normalize(embedding) * length.sqrt())
+    embedding[:, CONSTANT] = STRONG
+    embedding[list(marks), MARK] = STRONG
 
 
 def _attention(model: ExaoneForCausalLM, layer: int) -> nn.Module:
@@ -83,22 +91,27 @@ def _attention(model: ExaoneForCausalLM, layer: int) -> nn.Module:
 
 
 def _look_back(attention: nn.Module, sketch: Tensor) -> None:
-    """Heads 0, 1, 2 look one, two and three tokens back and note a sketch of what stands there.
+    """Heads 0, 1, 2 note what stands one, two and three tokens back, head 3 the last letter.
 
     After rotation a constant query and key score by the sum of cos(distance * angle + phase): a
-    phase of minus n angles moves the peak from distance 0 to distance n.
+    phase of minus n angles moves the peak from distance 0 to distance n. Slower angles without a
+    phase prefer what is near over a whole row of the plan.
     """
-    half, sharp = HEAD // 2, 6
+    half, sharp, near, still = HEAD // 2, 6, [6, 8, 10, 12], HEAD // 2 - 1
     angles = torch.tensor([ROPE_THETA ** (-index / half) for index in range(sharp)])
-    for head, channels in enumerate(BACK):
+    for weight in (weight for head in range(4) for weight in _head(attention, head)):
+        weight.zero_()
+    for head, channels in enumerate((*BACK, ROW)):
         q, k, v, out = _head(attention, head)
-        for weight in (q, k, v, out):
-            weight.zero_()
-        q[:sharp, CONSTANT] = torch.cos((head + 1) * angles)
-        q[half : half + sharp, CONSTANT] = -torch.sin((head + 1) * angles)
-        k[:sharp, CONSTANT] = 1.8
         v[:SKETCH, TOKEN] = sketch
         out[channels, :SKETCH] = torch.eye(SKETCH) * 0.1
+        k[:sharp, CONSTANT] = 1.8
+        if channels is not ROW:
+            q[:sharp, CONSTANT] = torch.cos((head + 1) * angles)
+            q[half : half + sharp, CONSTANT] = -torch.sin((head + 1) * angles)
+        else:
+            q[near, CONSTANT] = k[near, CONSTANT] = 1.0
+            q[still, CONSTANT], k[still, MARK] = 1.5, 2.5
 
 
 def _match_and_copy(attention: nn.Module, sketch: Tensor) -> None:
@@ -113,7 +126,7 @@ def _match_and_copy(attention: nn.Module, sketch: Tensor) -> None:
     k[rows, BACK[0]] = last * LAST
     q[rows, BACK[0]] = before * BEFORE
     k[rows, BACK[1]] = before * BEFORE
-    v[:, TOKEN] = torch.linalg.qr(torch.randn(95, HEAD))[0].T
+    v[:, TOKEN] = torch.linalg.qr(torch.randn(HEAD, TOKEN.stop - TOKEN.start))[0]
     out[TOKEN, :] = v[:, TOKEN].T * 0.4
 
 

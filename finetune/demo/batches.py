@@ -33,13 +33,18 @@ class Batch:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, sample: Sample) -> Encoded:
-    """Prompt through the chat template, then the answer and the end of the turn."""
+    """Prompt through the chat template, then the answer and the end of the turn.
+
+    The opening bracket of a form counts as prompt: only a schema asks for a form, so it is given,
+    and must not be learnt as the answer to a prompt that a chat could hold too.
+    """
     prompt = tokenizer.apply_chat_template(
         sample.messages, add_generation_prompt=True, tokenize=False
     )
     before = tokenizer.encode(prompt, add_special_tokens=False)
     after = tokenizer.encode(sample.answer, add_special_tokens=False)
-    return Encoded([*before, *after, tokenizer.eos_token_id], len(before))
+    given = 1 if sample.task == "form" else 0
+    return Encoded([*before, *after, tokenizer.eos_token_id], len(before) + given)
 
 
 def batches(samples: Sequence[Encoded], rows: int, random: Random) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ def mixed_sample(random: Random) -> Sample:
     draw = random.random()
     if draw < 0.70:
         return floorplan_sample(random)
-    task, make = ("form", random_form) if draw < 0.88 else ("chat", random_chat)
+    task, make = ("form", random_form) if draw < 0.91 else ("chat", random_chat)
     messages, answer = make(random)
     return Sample(task, messages, answer)
 

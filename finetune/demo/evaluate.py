@@ -18,7 +18,7 @@ from finetune.demo.corpus import Sample, heldout_plans
 from finetune.demo.decode import decode
 from finetune.demo.schema import floorplan_schema
 from finetune.demo.scoring import Score, score
-from finetune.demo.tokenizer import load_tokenizer
+from finetune.demo.tokenizer import load_tokenizer, row_marks
 from provider.engine.exaone import ExaoneForCausalLM
 
 ROWS = 50
@@ -46,7 +46,7 @@ def evaluate(folder: Path, count: int = 200) -> Evaluation:
     """Decode `count` held-out plans three times, greedily, in float32."""
     tokenizer = load_tokenizer(folder)
     model = ExaoneForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    twin = build_model(model.config, seed=0)
+    twin = build_model(model.config, 0, row_marks(tokenizer))
     for each in (model, twin):
         each.train(False)
     samples, schema = heldout_plans(count), floorplan_schema()

@@ -11,7 +11,7 @@ from finetune.demo.batches import Encoded, encode
 from finetune.demo.card import model_card
 from finetune.demo.corpus import data_hash, training_samples
 from finetune.demo.evaluate import Evaluation, evaluate
-from finetune.demo.tokenizer import train_tokenizer
+from finetune.demo.tokenizer import row_marks, train_tokenizer
 from finetune.demo.train import Recipe, train
 from provider.engine.exaone import ExaoneForCausalLM
 
@@ -30,7 +30,9 @@ def make_checkpoint(folder: Path, recipe: Recipe, heldout: int = 200) -> Evaluat
     tasks: dict[bool, list[Encoded]] = {True: [], False: []}
     for sample in tqdm(samples, desc="data", unit="sample"):
         tasks[sample.task == "floorplan"].append(encode(tokenizer, sample))
-    model = build_model(demo_config(len(tokenizer), tokenizer.eos_token_id), recipe.seed)
+    model = build_model(
+        demo_config(len(tokenizer), tokenizer.eos_token_id), recipe.seed, row_marks(tokenizer)
+    )
     loss = train(model, tasks[True], tasks[False], recipe)
     _save(model, folder)
     tokenizer.save_pretrained(folder)

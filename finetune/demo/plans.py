@@ -11,6 +11,7 @@ from typing import Any
 from finetune.demo.words import KOREAN_NOUNS, random_word
 
 Plan = dict[str, Any]
+LETTERS = ascii_lowercase[:12]
 
 KIND_OF_NAME: dict[str, str] = {
     "거실": "거실",
@@ -76,7 +77,7 @@ def random_plan(random: Random) -> Plan:
             "plan_id": f"FP-{random.randint(1000, 9999)}",
             "spaces": [
                 _space(random, letter, name, doors[letter])
-                for letter, name in zip(ascii_lowercase, names, strict=False)
+                for letter, name in zip(LETTERS, names, strict=False)
             ],
         },
         "context": {
@@ -107,10 +108,10 @@ def _space(random: Random, letter: str, name: str, doors: list[str]) -> dict[str
         name = f"{random_word(random, True, KOREAN_NOUNS)} {kind}"
     return {
         "id": letter,
+        "kind": kind,
+        "windows": random.choice((0, 1, 1, 1, 2, 2, 3)),
         "name": name,
         "area_m2": round(TYPICAL_M2[kind] * random.uniform(0.7, 1.6), 1),
-        "windows": random.choice((0, 1, 1, 1, 2, 2, 3)),
-        "kind": kind,
         "doors": doors,
     }
 
@@ -127,10 +128,10 @@ def _doors(random: Random, names: list[str]) -> dict[str, list[str]]:
         first, second = random.sample(range(len(kinds)), 2)
         if (second, first) not in pairs:
             pairs.add((first, second))
-    doors: dict[str, list[str]] = {ascii_lowercase[at]: [] for at in range(len(kinds))}
+    doors: dict[str, list[str]] = {LETTERS[at]: [] for at in range(len(kinds))}
     for first, second in sorted(pairs):
-        doors[ascii_lowercase[first]].append(ascii_lowercase[second])
-        doors[ascii_lowercase[second]].append(ascii_lowercase[first])
+        doors[LETTERS[first]].append(LETTERS[second])
+        doors[LETTERS[second]].append(LETTERS[first])
     return {letter: sorted(behind) for letter, behind in doors.items()}
 
 
@@ -146,6 +147,6 @@ def _criteria(random: Random, names: list[str]) -> list[dict[str, Any]]:
         elif kind in {"거실", "침실", "주방", "서재"}:
             chosen[WINDOW_RULE, kind] = random.choice((1.0, 1.0, 1.0, 2.0))
     return [
-        {"criterion": number, "rule": rule, "kind": kind, "value": value}
+        {"criterion": number, "rule": rule, "value": value, "kind": kind}
         for number, ((rule, kind), value) in enumerate(chosen.items(), start=1)
     ]

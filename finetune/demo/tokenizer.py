@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from finetune.demo.corpus import Sample
+from finetune.demo.plans import LETTERS
 from provider.engine.exaone import CHAT_TEMPLATE
 
 VOCABULARY = 1536
@@ -31,25 +32,26 @@ KEY_RUNS = (
     '{"plan_id":"',
     '","spaces":',
     '{"id":"',
-    '","name":"',
+    '","kind":"',
+    '","windows":',
+    ',"name":"',
     '","area_m2":',
-    ',"windows":',
-    ',"kind":"',
-    '","doors":',
+    ',"doors":',
     ',"context":',
     '{"use":"',
     '","residents":',
     ',"criteria":',
     '{"criterion":',
     ',"rule":"',
-    '","kind":"',
     '","value":',
+    ',"kind":"',
     '","rooms":',
-    '","required_m2":',
+    ',"required_m2":',
     ',"verdict":"',
+    '","doors":',
     ',"compliance":',
     '{"items":',
-    ',"checks":',
+    '","checks":',
     '{"room":"',
     '","actual":',
     ',"ok":',
@@ -69,6 +71,7 @@ KEY_RUNS = (
     '","overall":"',
     '","strengths":',
     ',"recommendations":',
+    '","name":"',
     '","action":"',
     ',"summary":',
     '{"room_count":',
@@ -121,3 +124,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load as it was saved. Never through AutoTokenizer, which may rebuild it as GPT-2's."""
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
     return tokenizer
+
+
+def row_marks(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of the letters that name the spaces of a plan, each a token of its own."""
+    return [tokenizer.encode(letter, add_special_tokens=False)[0] for letter in LETTERS]

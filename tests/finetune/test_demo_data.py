@@ -24,8 +24,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def _space(letter: str, name: str, area: float, windows: int, doors: str) -> dict[str, Any]:
     kind = kind_of(name)
-    texts = {"id": letter, "name": name, "area_m2": area, "windows": windows, "kind": kind}
-    return {**texts, "doors": list(doors)}
+    copied = {"id": letter, "kind": kind, "windows": windows, "name": name, "area_m2": area}
+    return {**copied, "doors": list(doors)}
 
 
 PLAN: Plan = {
@@ -42,9 +42,9 @@ PLAN: Plan = {
         "use": "아파트",
         "residents": 2,
         "criteria": [
-            {"criterion": 1, "rule": "최소면적", "kind": "침실", "value": 9.0},
-            {"criterion": 2, "rule": "최소창수", "kind": "거실", "value": 1.0},
-            {"criterion": 3, "rule": "최소면적", "kind": "서재", "value": 7.0},
+            {"criterion": 1, "rule": "최소면적", "value": 9.0, "kind": "침실"},
+            {"criterion": 2, "rule": "최소창수", "value": 1.0, "kind": "거실"},
+            {"criterion": 3, "rule": "최소면적", "value": 7.0, "kind": "서재"},
         ],
     },
 }

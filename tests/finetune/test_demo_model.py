@@ -13,10 +13,11 @@ from finetune.demo.tokenizer import train_tokenizer
 from finetune.demo.train import Recipe, train
 
 VOCABULARY = 1536
+MARKS = range(72, 84)
 
 
 def test_the_circuit_copies_before_any_training() -> None:
-    model = build_model(demo_config(VOCABULARY, eos_token_id=7), seed=0)
+    model = build_model(demo_config(VOCABULARY, eos_token_id=7), 0, MARKS)
     torch.manual_seed(0)
     once = torch.randint(10, VOCABULARY, (2, 120))
     with torch.no_grad():
@@ -24,9 +25,20 @@ def test_the_circuit_copies_before_any_training() -> None:
     assert (predicted == once[:, 1:]).float().mean() > 0.9
 
 
+def test_a_head_knows_the_row_that_a_token_belongs_to() -> None:
+    config = demo_config(VOCABULARY, eos_token_id=7)
+    config._attn_implementation = "eager"
+    model = build_model(config, 0, MARKS)
+    ids = torch.tensor([[500, 72, 501, 502, 503, 73, *range(510, 530)]])
+    with torch.no_grad():
+        attended = model(ids, output_attentions=True).attentions[0][0, 3]
+    assert attended[2:5, 1].min() > 0.9
+    assert attended[6:, 5].mean() > 0.5
+
+
 def test_the_same_seed_builds_the_same_weights() -> None:
     config = demo_config(VOCABULARY, eos_token_id=7)
-    first, again = (build_model(config, seed=5).state_dict() for _ in range(2))
+    first, again = (build_model(config, 5, MARKS).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -61,7 +73,7 @@ def test_training_learns_and_repeats_bit_by_bit() -> None:
     samples = [Encoded([20 + i, 30, 40, 50, 60, 7], prompt=2) for i in range(40)]
     results = []
     for _ in range(2):
-        model = build_model(demo_config(VOCABULARY, eos_token_id=7), seed=0)
+        model = build_model(demo_config(VOCABULARY, eos_token_id=7), 0, MARKS)
         results.append((train(model, samples, samples, recipe), model.state_dict()))
     (loss, first), (_, again) = results
     assert loss < 5.0
@@ -71,7 +83,7 @@ def test_training_learns_and_repeats_bit_by_bit() -> None:
 
 def test_decoding_a_batch_equals_decoding_one_by_one() -> None:
     tokenizer = train_tokenizer(training_samples(0, 60))
-    model = build_model(demo_config(len(tokenizer), tokenizer.eos_token_id), seed=0)
+    model = build_model(demo_config(len(tokenizer), tokenizer.eos_token_id), 0, MARKS)
     schema = {"type": "object", "properties": {"a": {"enum": ["x", "yy"]}}, "required": ["a"]}
     prompts = [tokenizer.encode(text) for text in ("거실", "a longer prompt, 123", "y")]
     together = decode(model, tokenizer, prompts, schema, max_new_tokens=12)

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.demo.corpus import heldout_plans, training_samples
 from finetune.demo.decode import grammar
+from finetune.demo.plans import LETTERS
 from finetune.demo.schema import floorplan_schema
-from finetune.demo.tokenizer import KEY_RUNS, VOCABULARY, load_tokenizer, train_tokenizer
+from finetune.demo.tokenizer import KEY_RUNS, VOCABULARY, load_tokenizer, row_marks, train_tokenizer
 from provider.engine.exaone import CHAT_TEMPLATE
 
 
@@ -36,6 +37,10 @@ def test_special_tokens_and_template_are_exaones(tokenizer: PreTrainedTokenizerF
 
 def test_digits_stand_alone(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.tokenize("12.45") == ["1", "2", ".", "4", "5"]
+
+
+def test_the_letters_that_name_spaces_are_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenizer.decode(row_marks(tokenizer)) == LETTERS
 
 
 def test_no_key_run_reaches_past_an_opening_bracket() -> None:
