@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import openai
 import pytest
 
-from tests.contract.both import settled
+from tests.contract.both import each, settled
 from tests.contract.requests import HELLO, VERDICT, ask, strict
 from tests.contract.targets import CHAT
 from tests.contract.wiretap import Wiretap
@@ -216,3 +217,53 @@ async def test_a_deadline_is_a_timeout(target: Any, client: Any) -> None:
     with pytest.raises(openai.APITimeoutError):
         await settled(slow.chat.completions.create(**ask(n=4, max_tokens=400)))
     assert (await settled(client.chat.completions.create(**ask()))).choices
+
+
+async def test_many_streams_at_once_are_not_mixed(face: str, client: Any) -> None:
+    """Streams that are read side by side say what they say alone."""
+    asked = [
+        ask(seed=n, messages=[{"role": "user", "content": f"{n}번 방의 창은?"}]) for n in range(5)
+    ]
+    alone = [await _text(client, request) for request in asked]
+    if face == "sync":
+        jobs = [asyncio.to_thread(_streamed, client, request) for request in asked]
+    else:
+        jobs = [_streamed_async(client, request) for request in asked]
+    assert await asyncio.gather(*jobs) == alone
+
+
+def _streamed(client: Any, request: dict[str, Any]) -> str:
+    chunks = list(client.chat.completions.create(**request, stream=True))
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+async def _streamed_async(client: Any, request: dict[str, Any]) -> str:
+    stream = await client.chat.completions.create(**request, stream=True)
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+async def test_ids_are_unique_and_times_are_now(client: Any) -> None:
+    answers = [await settled(client.chat.completions.create(**ask())) for _ in range(3)]
+    assert len({answer.id for answer in answers}) == 3
+    assert len({answer._request_id for answer in answers}) == 3
+    assert all(abs(answer.created - time.time()) < 60 for answer in answers)
+
+
+async def test_stop_strings_hold_in_streams_too(client: Any) -> None:
+    whole = await _text(client, ask(temperature=0))
+    if len(whole) < 6:
+        pytest.skip("the model said next to nothing")
+    stop = whole[3:6]
+    request = ask(temperature=0, stop=[stop])
+    stream = await settled(client.chat.completions.create(**request, stream=True))
+    said = "".join([chunk.choices[0].delta.content or "" async for chunk in each(stream)])
+    assert said == whole[: whole.index(stop)]
+
+
+async def test_answers_differ_when_drawn(client: Any) -> None:
+    """n answers of one request are drawn apart, and seeds draw apart."""
+    hot = ask(temperature=1.5, max_tokens=24)
+    answer = await settled(client.chat.completions.create(**hot | {"n": 4}))
+    assert len({choice.message.content for choice in answer.choices}) > 1
+    drawn = {await _text(client, hot | {"seed": seed}) for seed in range(4)}
+    assert len(drawn) > 1

@@ -43,6 +43,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "max_tokens-0": ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
     "max_tokens-text": ({"max_tokens": "10"}, "max_tokens", "invalid_type"),
     "both-limits": ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens", None),
+    "max_tokens-huge": ({"max_tokens": 10**7}, "max_tokens", None),
     "seed-text": ({"seed": "x"}, "seed", "invalid_type"),
     "presence": ({"presence_penalty": 2.5}, "presence_penalty", "decimal_above_max_value"),
     "frequency": ({"frequency_penalty": -9}, "frequency_penalty", "decimal_below_min_value"),

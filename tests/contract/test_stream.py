@@ -82,6 +82,8 @@ async def test_logprobs(client: Any) -> None:
         if chunk.choices[0].logprobs is not None
         for token in chunk.choices[0].logprobs.content or []
     ]
+    whole = await settled(client.chat.completions.create(**ask(logprobs=True, top_logprobs=2)))
+    assert tokens == whole.choices[0].logprobs.content
     said = b"".join(bytes(token.bytes) for token in tokens).decode(errors="replace")
     assert said.startswith(_text(chunks))
     assert all(len(token.top_logprobs) <= 2 for token in tokens)

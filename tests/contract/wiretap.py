@@ -6,6 +6,7 @@ answer of a test to OpenAI's component schemas and every stream to OpenAI's orde
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -43,7 +44,8 @@ class Exchange:
         if not self.complete:
             return None
         assert self.headers["content-type"].startswith("application/json"), self.headers
-        value = json.loads(self.body)
+        packed = self.headers.get("content-encoding") == "gzip"
+        value = json.loads(gzip.decompress(self.body) if packed else self.body)
         if self.status >= 400:
             return official.check("error", value)
         fallback = "model" if self.path.startswith("/v1/models/") else ""

@@ -50,6 +50,7 @@ class StandIn:
         try:
             await self._answer(request, wire)
         finally:
+            request.left = wire.gone.is_set()
             await wire.finish()
         return None
 

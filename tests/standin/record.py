@@ -11,7 +11,8 @@ from typing import Any
 class Recorded:
     """One request. `raw_headers` keep order, case and repetition; `ended` is `complete` when the
     whole answer was sent, `disconnected` when the client left first, `fault` when the stand-in
-    broke it off, and empty while it is being answered."""
+    broke it off, and empty while it is being answered. `left`: the client hung up before the
+    stand-in was done."""
 
     method: str
     path: str
@@ -22,6 +23,7 @@ class Recorded:
     status: int | None = None
     answer: bytes = b""
     ended: str = ""
+    left: bool = False
     headers: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
