@@ -2,6 +2,19 @@
 
 compile(schema) -> Constraint         raises SchemaRefused(keyword, path, reason)
 constraint.matcher(tokenizer)         fresh state for one answer
+
+The promise. Text under a compiled constraint is the JSON of a valid instance; every valid instance
+has such a text; a schema for which that cannot be kept raises `SchemaRefused`, at once. In detail:
+
+- The text is compact; members stand in the order of `properties`, then of `required`, then others
+  in any order; a character is written as `json.dumps(ensure_ascii=False)` writes it.
+- Whole numbers where only those are valid have no point (`5`, not `5.0`); numbers under bounds have
+  no exponent. Values are compared as JSON Schema does, as numbers: `5.0` is the value `5`.
+- The formats that JSON Schema defines are enforced (`regular.formats`), others annotate.
+  `contentEncoding` and its kin annotate. Patterns are ECMA-262 with `u`.
+- Among members that the schema does not name, a name may be repeated; the last one counts, as in
+  every common JSON reader, and each is valid.
+- Leap seconds are written in UTC only. Lone surrogates are never written.
 """
 
 from provider.protocol.schema.compiler import any_object, compile, lark, regex

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 # Compact, and nothing else: a model that may write blanks can write them until its budget is gone.
 COMPACT: dict[str, Any] = {
@@ -36,7 +36,18 @@ class Constraint:
         """
         from llguidance import LLMatcher
 
-        return LLMatcher(tokenizer, self.grammar, log_level=0)
+        return LLMatcher(tokenizer, self.grammar, log_level=0, limits=parser_limits())
+
+
+def parser_limits() -> LLParserLimits:
+    """llguidance's limits, with room for schemas whose alternatives stay open for long (`oneOf`).
+
+    Its default of 2,000 items in a row shows in the middle of an answer, when it is too late to
+    refuse; ten times as many still take well under 20 ms for a mask.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(max_items_in_row=20_000)
 
 
 def digest(kind: str, text: str) -> str:

@@ -7,7 +7,7 @@ import json
 from provider.protocol.schema.constraint import COMPACT
 from provider.protocol.schema.formula import IS, NODE, OR, TRUE, Formula, is_
 from provider.protocol.schema.grammar import Grammar, Symbol, choice
-from provider.protocol.schema.limits import MAX_RULES
+from provider.protocol.schema.limits import MAX_OPEN, MAX_RULES
 from provider.protocol.schema.numbers import NotRegular, Numbers
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import algebra, decide, terminal
@@ -117,6 +117,8 @@ class Emitter:
         options += self._numbers(shape.numbers)
         if shape.strings != algebra.EMPTY and not decide.is_empty(shape.strings):
             options.append(self.string(shape.strings))
+        if sum(len(o.named) for o in shape.objects) > MAX_OPEN and len(shape.objects) > 1:
+            raise TooManyAlternatives
         options += [array(self, a) for a in shape.arrays]
         options += [object_(self, s) for o in shape.objects for s in o.settled()]
         return choice(options)

@@ -17,3 +17,5 @@ MAX_GRAMMAR = 2_000_000
 MAX_OPTIONAL = 600
 """Optional properties of one object, optional places of one array: llguidance follows each of them
 at once and gives up at 2,000."""
+MAX_OPEN = 2_000
+"""Properties of all alternatives of one object together: they are followed side by side."""
