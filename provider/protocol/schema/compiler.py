@@ -23,7 +23,12 @@ Schema = Mapping[str, Any] | bool
 
 
 def compile(schema: Schema, *, strict: bool = False) -> Constraint:
-    """The constraint under which every valid instance of `schema` can be written, and no other."""
+    """The constraint under which every valid instance of `schema` can be written, and no other.
+
+    `strict` makes no difference here: a schema is enforced whether or not OpenAI would be asked to.
+    Raises `SchemaRefused`. Equal schemas (key order included) share one constraint, of the 256
+    used last.
+    """
     return _compile(_text(schema))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from provider.protocol.schema.regular import charset
 from provider.protocol.schema.regular.charset import CharSet
-from provider.protocol.schema.regular.effort import TooComplex, spend
+from provider.protocol.schema.regular.effort import spend
 
 SET, CAT, ALT, AND, NOT, REP, LITS = "set", "cat", "alt", "and", "not", "rep", "lits"
 
@@ -228,37 +228,3 @@ def _search(r: Re, text: str) -> bool:
         if r is EMPTY or r == EMPTY:
             return False
     return r.nullable
-
-
-def classes(r: Re) -> frozenset[CharSet]:
-    """Character sets whose Boolean combinations tell apart all first characters of `r`."""
-    kind, args = r.kind, r.args
-    if kind == LITS:
-        return frozenset(charset.chars(s[0]) for s in args if s)
-    if kind == SET:
-        return frozenset(args)
-    if kind in (NOT, REP):
-        return classes(args[0])
-    if kind == CAT:
-        found: frozenset[CharSet] = frozenset()
-        for part in args:
-            found |= classes(part)
-            if not part.nullable:
-                break
-        return found
-    return frozenset().union(*(classes(a) for a in args))
-
-
-def first_choices(r: Re) -> list[CharSet]:
-    """Disjoint, non-empty sets covering every character; `r` cannot tell apart within one."""
-    parts = [charset.ALL]
-    for chars in classes(r):
-        out = []
-        for part in parts:
-            inside = charset.intersect(part, chars)
-            outside = charset.intersect(part, charset.complement(chars))
-            out += [p for p in (inside, outside) if p]
-        parts = out
-        if len(parts) > 512:
-            raise TooComplex
-    return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from provider.protocol.schema.regular import charset
 from provider.protocol.schema.regular.algebra import (
     ALL,
     ALT,
@@ -17,9 +18,9 @@ from provider.protocol.schema.regular.algebra import (
     Re,
     both,
     derive,
-    first_choices,
     negate,
 )
+from provider.protocol.schema.regular.charset import CharSet
 from provider.protocol.schema.regular.effort import TooComplex
 
 _STATES = 3000
@@ -36,7 +37,7 @@ def is_empty(r: Re) -> bool:
     for state in queue:
         if state.nullable:
             return False
-        for chars in first_choices(state):
+        for chars in _first_choices(state):
             after = derive(state, chars.first())
             if after.nullable or _evident(after) is False:
                 return False
@@ -94,3 +95,37 @@ def disjoint(a: Re, b: Re) -> bool:
 def contains(outer: Re, inner: Re) -> bool:
     """Whether every string of `inner` is in `outer`."""
     return is_empty(both(inner, negate(outer)))
+
+
+def _classes(r: Re) -> frozenset[CharSet]:
+    """Character sets whose Boolean combinations tell apart all first characters of `r`."""
+    kind, args = r.kind, r.args
+    if kind == LITS:
+        return frozenset(charset.chars(s[0]) for s in args if s)
+    if kind == SET:
+        return frozenset(args)
+    if kind in (NOT, REP):
+        return _classes(args[0])
+    if kind == CAT:
+        found: frozenset[CharSet] = frozenset()
+        for part in args:
+            found |= _classes(part)
+            if not part.nullable:
+                break
+        return found
+    return frozenset().union(*(_classes(a) for a in args))
+
+
+def _first_choices(r: Re) -> list[CharSet]:
+    """Disjoint, non-empty sets covering every character; `r` cannot tell apart within one."""
+    parts = [charset.ALL]
+    for chars in _classes(r):
+        out = []
+        for part in parts:
+            inside = charset.intersect(part, chars)
+            outside = charset.intersect(part, charset.complement(chars))
+            out += [p for p in (inside, outside) if p]
+        parts = out
+        if len(parts) > 512:
+            raise TooComplex
+    return parts

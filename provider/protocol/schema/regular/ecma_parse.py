@@ -178,11 +178,9 @@ class _Reader:
             return charset.of([(_CONTROLS[c], _CONTROLS[c])])
         code = self.code_point(c)
         if code is None:
-            if c.isalnum() and c.isascii() and c not in "aeyzAZ-":
+            if c.isalnum() and c.isascii() and c not in "aey":
                 raise PatternRefused(f"the escape '\\{c}' is not ECMA-262")
             code = ord(c)
-        if c in ("A", "Z", "z"):
-            raise PatternRefused(f"the escape '\\{c}' is not ECMA-262; use '^' or '$'")
         return charset.of([(code, code)])
 
     def code_point(self, c: str) -> int | None:
