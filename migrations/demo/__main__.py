@@ -141,6 +141,7 @@ def main(rows: int, model: str) -> None:
             old_app(url, rows)
         config = Config(url, "migrations.demo.__main__:embedder", rows)
         with load(config) as running:
+            threading.Event().wait(3)  # connections and caches of the app
             migrate(line, settings, running)
             samples = running.stop()
         found_on_both_sides(line, settings)

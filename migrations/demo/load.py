@@ -32,6 +32,7 @@ from provider.vectors.embedding import Embedder
 Kind = Literal["search", "read", "write"]
 RATES: dict[Kind, float] = {"search": 20.0, "read": 40.0, "write": 20.0}
 """Requests a second."""
+ACTIONS = (["meta", "update", "insert", "delete"], [40, 25, 25, 10])
 WORDS = """
 방 거실 주방 욕실 현관 발코니 다용도실 침실 서재 창문 남향 북향 복도 계단 수납
 room kitchen window door wall stair balcony garden light floor ceiling bath hall garage
@@ -59,6 +60,8 @@ class Sample:
     seconds: float
     mode: str
     error: str | None = None
+    action: str = ""
+    """Of a write: meta (no text), update, insert or delete."""
 
 
 def text_of(number: int) -> str:
@@ -80,13 +83,13 @@ class App:
         self.connection: psycopg.Connection[Any] | None = None
         self.embedders: dict[str, Embedder] = {}
 
-    def perform(self, kind: Kind, mode: dict[str, str]) -> None:
+    def perform(self, kind: Kind, mode: dict[str, str], action: str) -> None:
         if kind == "read":
             self._sql("select id, content from documents where id = %s", [self._row()])
         elif kind == "search":
             self._search(mode)
         else:
-            self._write(mode)
+            self._write(mode, action)
 
     def _search(self, mode: dict[str, str]) -> None:
         text = text_of(self._row())
@@ -97,15 +100,14 @@ class App:
         statement = f'select id from documents order by "{mode["sql"]}" <=> %s::vector limit 10'
         self._sql(statement, [vector])
 
-    def _write(self, mode: dict[str, str]) -> None:
-        action = self.random.random()
+    def _write(self, mode: dict[str, str], action: str) -> None:
         row, text = self._row(), text_of(self.random.randrange(10**9))
-        if action < 0.4:
+        if action == "meta":
             self._sql("update documents set metadata = '{\"seen\": true}' where id = %s", [row])
-        elif action < 0.9:
-            self._write_text(mode, row if action < 0.65 else None, text)
-        else:
+        elif action == "delete":
             self._sql("delete from documents where id = %s", [row])
+        else:
+            self._write_text(mode, row if action == "update" else None, text)
 
     def _write_text(self, mode: dict[str, str], row: int | None, text: str) -> None:
         if "store" in mode:
@@ -176,12 +178,13 @@ class Load:
         due = time.time() + interval * number / self.threads[kind]
         while not self.over.wait(max(0.0, due - time.time())):
             mode, error = self.mode, None
+            action = app.random.choices(*ACTIONS)[0] if kind == "write" else ""
             try:
-                app.perform(kind, mode)
+                app.perform(kind, mode, action)
             except Exception as failed:  # noqa: BLE001 - every error an app would see is counted
                 error = f"{type(failed).__name__}: {failed}"[:200]
             said = json.dumps(mode, sort_keys=True)
-            self.samples.append(Sample(kind, due, time.time() - due, said, error))
+            self.samples.append(Sample(kind, due, time.time() - due, said, error, action))
             due += interval
 
 

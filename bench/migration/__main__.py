@@ -1,0 +1,124 @@
+"""python -m bench.migration [--rows 20000] [--way side-table ...]
+
+Every way starts from a copy of one table on one durable server and bears the same load: 20 vector
+searches, 40 reads by key and 20 writes a second, open loop. Prints the tables and writes JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.migration.stage import Size, Stage, stage
+from bench.migration.ways import PEER, WAYS, Scene
+from migrations.demo.load import Config, Sample
+from migrations.demo.timeline import READS, WRITES, Phase, Timeline, felt, load
+
+WARM_UP = 5.0
+
+
+def measure(on: Stage, name: str) -> dict[str, Any]:
+    """One way from its first statement to the rollback."""
+    line = Timeline(lambda text: click.echo(f"{name:14} {text}"))
+    database = "bench_" + name.replace("-", "_")
+    with on.database(database) as url, tempfile.TemporaryDirectory() as folder:
+        config = Config(
+            url, "bench.migration.stage:make", on.rows, {"openai_embedding_dimensions": 512}
+        )
+        with load(config) as running:
+            threading.Event().wait(WARM_UP)
+            scene = Scene(url, line, running, {"folder": folder})
+            scene.settle("baseline")
+            before = Size.of(url)
+            WAYS[name](scene)
+            samples = running.stop()
+        return _result(name, line, samples, before, Size.of(url), scene.facts)
+
+
+def _result(
+    name: str,
+    line: Timeline,
+    samples: list[Sample],
+    before: Size,
+    after: Size,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    facts.pop("folder", None)
+    whole = Phase("all but the baseline", line.phases[1].start, line.phases[-1].end)
+    during = [s for s in samples if s.due >= whole.start]
+    own = sum(s.action in {"meta", "update"} and s.error is None for s in during)
+    return {
+        "way": name,
+        "phases": [
+            {
+                "phase": phase.name,
+                "seconds": round(phase.seconds, 2),
+                "reads": vars(felt(samples, phase, READS)),
+                "writes": vars(felt(samples, phase, WRITES)),
+            }
+            for phase in line.phases
+        ],
+        "errors": sum(s.error is not None for s in during),
+        "kinds of error": sorted({(s.error or "")[:120] for s in during if s.error})[:5],
+        "rows of the app's table rewritten": max(0, after.updated - before.updated - own),
+        "dead rows": after.dead,
+        "heap growth MiB": round((after.heap - before.heap) / 2**20, 1),
+        "toast growth MiB": round((after.toast - before.toast) / 2**20, 1),
+        "WAL MiB": round((after.wal - before.wal) / 2**20),
+        "facts": facts,
+        "table": line.table(samples),
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """One line a way."""
+    lines = [
+        "| way | migration s | longest read ms | longest write ms | errors | rows rewritten | "
+        "dead rows | growth MiB | WAL MiB | rows lost to a rollback |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        phases = [phase for phase in result["phases"] if phase["phase"] != "baseline"]
+        working = [phase for phase in phases if "fleet" not in phase["phase"]]
+        lost = result["facts"].get("rows without an old vector after the rollback", "all")
+        lines.append(
+            f"| {result['way']} | {sum(phase['seconds'] for phase in working):.0f} | "
+            f"{max(phase['reads']['worst'] for phase in phases):,.0f} | "
+            f"{max(phase['writes']['worst'] for phase in phases):,.0f} | {result['errors']:,} | "
+            f"{result['rows of the app' + chr(39) + 's table rewritten']:,} | "
+            f"{result['dead rows']:,} | "
+            f"{result['heap growth MiB'] + result['toast growth MiB']:.0f} | "
+            f"{result['WAL MiB']:,} | {lost} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--rows", default=20_000, show_default=True, help="100000 is the full run.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Default: all.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the results as JSON.")
+def main(rows: int, ways: tuple[str, ...], out: Path | None) -> None:
+    """Measure the ways in one run."""
+    chosen = list(ways or WAYS)
+    if "vecshift" in chosen and not PEER.exists():
+        chosen.remove("vecshift")
+        click.echo(f"{PEER} is not there, so vecshift is left out; see bench/migration/README.md")
+    results: list[dict[str, Any]] = []
+    with stage(rows) as on:
+        for name in chosen:
+            results.append(measure(on, name))
+            if out is not None:
+                out.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    for result in results:
+        click.echo(f"\n## {result['way']}\n\n{result['table']}\n\n{json.dumps(result['facts'])}")
+        click.echo(f"{result['errors']} errors: {result['kinds of error']}")
+    click.echo(f"\n{summary(results)}")
+
+
+if __name__ == "__main__":
+    main()

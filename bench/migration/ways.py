@@ -1,0 +1,223 @@
+"""The ways themselves. Each runs its steps as phases; the app's load goes on all the while."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from pgvector import Vector
+from pgvector.psycopg import register_vector
+
+from bench.migration.stage import NEW, make, settings_of
+from migrations import registry, runner
+from migrations.backfill import Job
+from migrations.demo.timeline import Running, Timeline
+from migrations.fill import fill
+from migrations.target import Target
+from migrations.verify.run import Options, verify
+from provider.vectors import catalog, check_readiness
+from provider.vectors.database import Database
+from provider.vectors.flow import run
+from provider.vectors.mirror import Mirror
+
+SETTLE = 10.0
+BATCH = 500
+PEER = Path(".venv-vecshift/bin/vecshift")
+PEER_VERSION = "0.4.0"
+
+
+@dataclass
+class Scene:
+    """What a way works with."""
+
+    url: str
+    line: Timeline
+    running: Running
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def settle(self, name: str) -> None:
+        """Let the app run for a while."""
+        with self.line.phase(name):
+            threading.Event().wait(SETTLE)
+
+
+def in_place(scene: Scene) -> None:
+    """Drop the column, add the wider one, embed again, index: one transaction, as a revision that
+    autogenerate proposes would."""
+    with (
+        scene.line.phase("migrate in one transaction"),
+        psycopg.connect(scene.url) as connection,
+    ):
+        connection.execute("set maintenance_work_mem = '2GB'")
+        connection.execute("alter table documents drop column embedding")
+        connection.execute(f"alter table documents add column embedding vector({NEW})")
+        _rewrite(connection, "embedding", scene)
+        connection.execute(
+            "create index documents_embedding_idx on documents "
+            "using hnsw (embedding vector_cosine_ops)"
+        )
+    scene.settle("a fleet in the old mode")
+    scene.running.mode(sql="embedding", provider="local")
+    scene.settle("a fleet in the new mode")
+    scene.facts["rollback"] = "embed everything again"
+
+
+def second_column(scene: Scene) -> None:
+    """A second column on the same table, filled in batches, as the playbooks have it."""
+    with psycopg.connect(scene.url, autocommit=True) as connection:
+        with scene.line.phase("add a column"):
+            connection.execute("set lock_timeout = '200ms'")
+            connection.execute(f"alter table documents add column embedding_new vector({NEW})")
+        connection.execute("set lock_timeout = 0")
+        with scene.line.phase("backfill"):
+            _rewrite(connection, "embedding_new", scene)
+        with scene.line.phase("index, concurrently"):
+            connection.execute("set maintenance_work_mem = '2GB'")
+            connection.execute("set max_parallel_maintenance_workers = 0")
+            connection.execute(
+                "create index concurrently on documents using hnsw "
+                "(embedding_new vector_cosine_ops)"
+            )
+        with scene.line.phase("catch up"):
+            _rewrite(connection, "embedding_new", scene)
+        scene.running.mode(sql="embedding_new", provider="local")
+        scene.settle("a fleet in the new mode")
+        scene.running.mode(sql="embedding", provider="openai")
+        scene.settle("a fleet back in the old mode")
+        row = connection.execute(
+            "select count(*) from documents where embedding is null"
+        ).fetchone()
+        scene.facts["rows without an old vector after the rollback"] = row[0] if row else None
+
+
+def peer(scene: Scene) -> None:
+    """vecshift 0.4.0 from PyPI, as its README says, with its built-in model."""
+    job = Path(scene.facts["folder"]) / "vecshift.yaml"
+    environment = {**os.environ, "VECSHIFT_DSN": scene.url}
+
+    def call(*arguments: str) -> None:
+        done = subprocess.run(
+            [str(PEER.absolute()), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            cwd=job.parent,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"vecshift {arguments[0]}: {done.stdout[-600:]}{done.stderr[-600:]}")
+
+    call("init", "--table", "documents", "--model", f"hash/{NEW}", "-o", str(job))
+    with scene.line.phase("apply: column, backfill, index"):
+        call("apply", str(job), "--yes")
+    with scene.line.phase("cutover"):
+        call("cutover", str(job), "--yes")
+    scene.settle("a fleet in the old mode after the cutover")
+    scene.running.mode(sql="embedding", provider="local")
+    scene.settle("a fleet in the new mode")
+    with scene.line.phase("rollback"):
+        call("rollback", str(job), "--yes")
+    scene.running.mode(sql="embedding", provider="openai")
+    scene.settle("a fleet back in the old mode")
+    with psycopg.connect(scene.url) as connection:
+        row = connection.execute(
+            "select count(*) from documents where embedding is null"
+        ).fetchone()
+    scene.facts["rows without an old vector after the rollback"] = row[0] if row else None
+
+
+def side_table(scene: Scene) -> None:
+    """This project: expand, backfill, index, verify, switch, switch back."""
+    settings = settings_of(scene.url)
+    target = Target.of(settings, make=make)
+    with scene.line.phase("expand"):
+        runner.upgrade(target, runner.EXPANDED)
+    job, found = _job(settings)
+    with scene.line.phase("backfill"):
+        done = fill(job, found, target, build_index=False)
+    scene.facts["rows/s of the embedder alone"] = _alone()
+    scene.facts["embedder's share of the backfill"] = round(
+        done.tally.embed_seconds / scene.line.phases[-1].seconds, 3
+    )
+    mirrors = [Mirror(settings, name, make=make).start() for name in ("local", "openai")]
+    with scene.line.phase("index, concurrently"):
+        registry.index(target)
+    with scene.line.phase("verify"):
+        report = verify(settings, "local", Options(queries=50, again=20), make=make)
+    scene.facts["verify"] = report.verdict
+    scene.facts["recall"] = [c.detail for c in report.checks if c.name.startswith("recall")]
+    scene.running.mode(store="local")
+    scene.settle("a fleet in the new mode")
+    with scene.line.phase("rollback: may the fleet go back?"):
+        counted = check_readiness(settings, "openai", make=make)
+    scene.running.mode(sql="embedding", provider="openai")
+    scene.settle("a fleet back in the old mode")
+    for mirror in mirrors:
+        mirror.stop()
+    scene.facts["rows missing at the rollback"] = counted.missing
+    with psycopg.connect(scene.url) as connection:
+        row = connection.execute(
+            "select count(*) from documents where embedding is null"
+        ).fetchone()
+    scene.facts["rows without an old vector after the rollback"] = row[0] if row else None
+
+
+WAYS: dict[str, Callable[[Scene], None]] = {
+    "in-place": in_place,
+    "second-column": second_column,
+    "vecshift": peer,
+    "side-table": side_table,
+}
+
+
+def _job(settings: Any) -> tuple[Job, Any]:
+    database = Database(settings)
+    with database.connect() as connection:
+        found = run(connection, catalog.load(settings))
+    return Job(database, found.source, found.space("local"), make("local")), found
+
+
+def _alone(texts: int = 5000) -> float:
+    """Texts a second of the embedder with nothing else to do but what else runs here."""
+    import time
+
+    from migrations.demo.load import text_of
+
+    model = make("local")
+    sample = [text_of(number) for number in range(texts)]
+    model.embed_texts(sample)
+    started = time.monotonic()
+    model.embed_texts(sample)
+    return round(texts / (time.monotonic() - started))
+
+
+def _rewrite(connection: psycopg.Connection[Any], column: str, scene: Scene) -> None:
+    """Embed every row that has no vector in the column, batch by batch, with UPDATEs."""
+    register_vector(connection)
+    model = make("local")
+    for batch in _batches(connection, column):
+        vectors = model.embed_texts([text for _, text in batch])
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(
+                f"update documents set {column} = %s where id = %s and content = %s",
+                [(Vector(v), row, text) for v, (row, text) in zip(vectors, batch, strict=True)],
+            )
+
+
+def _batches(
+    connection: psycopg.Connection[Any], column: str
+) -> Iterator[Sequence[tuple[int, str]]]:
+    last = 0
+    statement = (
+        f"select id, content from documents where {column} is null and id > %s "
+        f"order by id limit {BATCH}"
+    )
+    while rows := connection.execute(statement.encode(), [last]).fetchall():
+        last = rows[-1][0]
+        yield rows
