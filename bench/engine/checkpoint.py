@@ -13,6 +13,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -24,12 +25,19 @@ from provider.engine.exaone import CHAT_TEMPLATE, ExaoneConfig, ExaoneForCausalL
 
 VOCABULARY = 102_400
 SPECIALS = ["[PAD]", "[BOS]", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]"]
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 1280,
     "intermediate_size": 3584,
     "num_layers": 18,
     "num_attention_heads": 16,
     "num_key_value_heads": 4,
+}
+ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
 }
 
 
@@ -49,7 +57,9 @@ def make_tokenizer(vocabulary: int = VOCABULARY, seed: int = 0) -> PreTrainedTok
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIALS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    texts = (json.dumps(s.messages, ensure_ascii=False) + s.answer for s in training_samples(0, 400))
+    texts = (
+        json.dumps(s.messages, ensure_ascii=False) + s.answer for s in training_samples(0, 400)
+    )
     backend.train_from_iterator(texts, trainer)
     filled = Tokenizer.from_str(_fill(backend.to_str(), vocabulary, random.Random(seed)))
     tokenizer = PreTrainedTokenizerFast(
@@ -76,26 +86,20 @@ def _fill(text: str, size: int, chance: random.Random) -> str:
     return json.dumps(stated, ensure_ascii=False)
 
 
-def make_model(vocabulary: int = VOCABULARY, seed: int = 0) -> ExaoneForCausalLM:
+def make_model(vocabulary: int = VOCABULARY, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    config = ExaoneConfig(
-        vocab_size=vocabulary,
-        max_position_embeddings=32_768,
-        activation_function="silu",
-        layer_norm_epsilon=1e-5,
-        rope_theta=1e6,
-        rope_scaling={
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        },
-        tie_word_embeddings=True,
-        eos_token_id=SPECIALS.index("[|endofturn|]"),
-        **SHAPE,
-    )
-    return ExaoneForCausalLM(config).to(torch.bfloat16)
+    stated: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 32_768,
+        "activation_function": "silu",
+        "layer_norm_epsilon": 1e-5,
+        "rope_theta": 1e6,
+        "rope_scaling": ROPE,
+        "tie_word_embeddings": True,
+        "eos_token_id": SPECIALS.index("[|endofturn|]"),
+    }
+    model: Any = ExaoneForCausalLM(ExaoneConfig(**stated, **SHAPE))
+    return model.to(torch.bfloat16)
 
 
 def make(folder: Path) -> None:

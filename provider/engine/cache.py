@@ -46,8 +46,8 @@ class Slab:
         self.capacity = capacity
         self.tokens = slots * capacity
         self.free = list(range(slots - 1, -1, -1))
-        # Rows that attend together read past their ends, masked; garbage there must be finite. A CPU
-        # reads each row's own tokens only and gets its memory page by page as it is written.
+        # Rows that attend together read past their ends, masked: what lies there must be finite. A
+        # CPU reads each row's own tokens only, and gets its memory page by page as it is written.
         make = torch.empty if shape.device.type == "cpu" else torch.zeros
         self.kv = make(
             (shape.layers, 2, slots, capacity, shape.kv_heads, shape.head_dim),
