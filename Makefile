@@ -8,7 +8,7 @@ PIP    := -m pip --disable-pip-version-check install --quiet --constraint constr
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types unit core clients demo-model docs clean
+.PHONY: help serve test lint types unit core clients demo-model demo-migration docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -36,6 +36,9 @@ clients: $(VENV)/.dev  ## other people's clients against the running server
 
 demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder again
 	$(BIN)/python -m finetune.demo all
+
+demo-migration: $(VENV)/.dev  ## 512 to 768 dimensions under live traffic, and back
+	@$(BIN)/python -m migrations.demo
 
 docs: $(VENV)/.dev  ## write the generated pages again
 	$(BIN)/python -m provider.configuration

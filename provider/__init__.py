@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from provider.errors import ApiError, ConfigurationError
     from provider.factory import build
     from provider.settings import Settings
+    from provider.vectors.store import AsyncVectorStore, VectorStore
 
 _HOMES = {
     "ApiError": "provider.errors",
     "ApiRequest": "provider.base",
     "ApiResponse": "provider.base",
     "AsyncOpenAI": "provider.client",
+    "AsyncVectorStore": "provider.vectors.store",
     "ByteStream": "provider.base",
     "ConfigurationError": "provider.errors",
     "Embedder": "provider.apps",
@@ -30,6 +32,7 @@ _HOMES = {
     "OpenAI": "provider.client",
     "Provider": "provider.base",
     "Settings": "provider.settings",
+    "VectorStore": "provider.vectors.store",
     "build": "provider.factory",
     "get_embedder": "provider.apps",
     "get_llm": "provider.apps",
@@ -41,12 +44,14 @@ __all__ = [
     "ApiRequest",
     "ApiResponse",
     "AsyncOpenAI",
+    "AsyncVectorStore",
     "ByteStream",
     "ConfigurationError",
     "Embedder",
     "OpenAI",
     "Provider",
     "Settings",
+    "VectorStore",
     "build",
     "get_embedder",
     "get_llm",

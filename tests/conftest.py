@@ -24,6 +24,8 @@ _OURS = (
     "SERVER_",
     "SLLM_",
     "DATABASE_URL",
+    "EMBEDDED_",
+    "VECTOR_",
     "PORTABILITY",
     "HTTP_PROXY",
     "HTTPS_PROXY",
