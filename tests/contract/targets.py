@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 
 from tests.standin import StandIn, serve
 from tests.standin.serving import running
@@ -108,24 +109,44 @@ def vllm_over_http() -> Iterator[Target]:
         yield _over_http("vllm/http", url, None)
 
 
+@contextlib.contextmanager
+def litellm_in_process() -> Iterator[Target]:
+    """LiteLLM reads OpenAI's own variables; it is an extra, and in no environment beside the
+    clients' one."""
+    with serve(StandIn(KEY)) as served, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENAI_API_KEY", served.key)
+        environment.setenv("OPENAI_BASE_URL", served.base_url)
+        settings = _settings(llm_provider="litellm", embedding_provider="litellm")
+        yield _in_process("litellm/process", settings, served)
+
+
 TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Target]]] = {
     "standin": standin,
     "openai/process": openai_in_process,
     "openai/http": openai_over_http,
     "local/process": local_in_process,
     "local/http": local_over_http,
+    "litellm/process": litellm_in_process,
     "vllm/http": vllm_over_http,
 }
 HOSTED = ("standin", "openai/process", "openai/http")
 
 
 def here() -> list[str]:
-    """The targets of this environment: without torch (the core alone) the hosted ones."""
-    names = list(TARGETS if importlib.util.find_spec("torch") else HOSTED)
-    if not os.environ.get(VLLM):
-        names = [name for name in names if name != "vllm/http"]
+    """The targets of this environment: what their provider needs is installed, or running."""
+    local, lite = (bool(importlib.util.find_spec(name)) for name in ("torch", "litellm"))
+    present = {
+        **dict.fromkeys(HOSTED, True),
+        **dict.fromkeys(("local/process", "local/http"), local),
+        "litellm/process": lite,
+        "vllm/http": local and VLLM in os.environ,
+    }
     wanted = os.environ.get("CONTRACT_TARGETS", "")
-    return [name for name in names if not wanted or name in wanted.split(",")]
+    return [
+        name
+        for name in TARGETS
+        if present[name] and name in (wanted.split(",") if wanted else TARGETS)
+    ]
 
 
 def _over_http(name: str, url: str, behind: StandIn | None) -> Target:
