@@ -39,7 +39,7 @@ class Catalog:
         if len(found) == 1:
             return found[0]
         names = [space.name for space in live]
-        close = difflib.get_close_matches(name, names, n=1)
+        close = difflib.get_close_matches(name, [*names, *(s.provider for s in live)], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         problem = "is ambiguous" if found else "is not there"
         raise ConfigurationError(
