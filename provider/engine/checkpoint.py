@@ -23,7 +23,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from provider.engine import exaone
 from provider.engine.chat import ChatTokenizer, declared_eos
-from provider.engine.device import DType, free_memory, resolve_device, resolve_dtype
+from provider.engine.device import (
+    DType,
+    free_memory,
+    quiet_libraries,
+    resolve_device,
+    resolve_dtype,
+)
 from provider.engine.model_card import ModelCard, licence, read_json, read_manifest
 from provider.engine.repository import resolve
 from provider.engine.weights import TensorHeader, read_headers
@@ -64,6 +70,7 @@ def load(
     `progress` shows a bar while weights are read. `setting` is the variable that errors name.
     """
     exaone.register()
+    quiet_libraries()
     folder = resolve(path_or_id, revision, setting=setting)
     config = _config(folder, setting)
     where, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
@@ -160,7 +167,6 @@ def _load_model(
         "ignore_mismatched_sizes": True,  # reported with everything else, and refused below
     }
     if quantization:
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on every product
         options["quantization_config"] = _bits_and_bytes(config, quantization, dtype)
     if quantization or device.type == "cuda":
         options["device_map"] = {"": device}

@@ -16,6 +16,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from provider.errors import InvalidRequest, ServerError
+from provider.protocol.schema.constraint import parser_limits
 
 
 class Grammar(Protocol):
@@ -52,7 +53,9 @@ class GrammarCache:
                 self._compiled.move_to_end(constraint.key)
                 self.hits += 1
                 return found.deep_copy()
-        compiled = LLMatcher(self._tokenizer, constraint.grammar, log_level=0)
+        compiled = LLMatcher(
+            self._tokenizer, constraint.grammar, log_level=0, limits=parser_limits()
+        )
         if compiled.is_error():
             raise InvalidRequest(
                 f"The output format cannot be enforced: {compiled.get_error()}",

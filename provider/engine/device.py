@@ -6,6 +6,7 @@ precision that the device computes natively.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -93,3 +94,11 @@ def _present(device: torch.device) -> bool:
 def _names() -> list[str]:
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return ["auto", *cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say at import and per product and nobody here can act on.
+
+    bitsandbytes warns of kernels that it would fetch from the hub, whether or not it is used.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from provider.engine.device import DType, resolve_device, resolve_dtype
+from provider.engine.device import DType, quiet_libraries, resolve_device, resolve_dtype
 from provider.engine.embedding_facts import EmbeddingFacts, facts_for
 from provider.engine.embedding_modules import Chain, load_chain
 from provider.engine.model_card import UNKNOWN_LICENCE, count, licence, read_manifest
@@ -99,6 +99,7 @@ class Embedder:
         (cosine distance to fp32 about 1e-5). `auto` is the narrowest that the device computes
         natively.
         """
+        quiet_libraries()
         folder = _resolve(path_or_id, revision)
         where = resolve_device(device, setting="LOCAL_EMBEDDING_DEVICE")
         facts = facts_for(str(path_or_id), folder)

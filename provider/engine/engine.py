@@ -147,7 +147,7 @@ class Engine:
         if self._at_hand(request):
             ticket = self.submit(request, deliver)
         else:
-            ticket = await asyncio.to_thread(self.submit, request, deliver)
+            ticket = await self._submit_apart(request, deliver)
         try:
             while True:
                 event = await events.get()
@@ -158,6 +158,17 @@ class Engine:
                     return
         finally:
             ticket.cancel()
+
+    async def _submit_apart(
+        self, request: GenerationRequest, deliver: Callable[[Event | ApiError], None]
+    ) -> Ticket:
+        """Submit in a thread. A caller who leaves meanwhile cancels what is submitted after all."""
+        submitting = asyncio.ensure_future(asyncio.to_thread(self.submit, request, deliver))
+        try:
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(_cancel_ticket)
+            raise
 
     def load_adapter(self, name: str, path: Path) -> None:
         """Reads a LoRA adapter and serves it as `name`, in place of one of that name.
@@ -313,3 +324,8 @@ class Engine:
 def _logits(model: PreTrainedModel) -> int:
     head: Any = model.get_output_embeddings()
     return int(head.weight.shape[0])
+
+
+def _cancel_ticket(submitted: asyncio.Future[Ticket]) -> None:
+    if not submitted.cancelled() and submitted.exception() is None:
+        submitted.result().cancel()

@@ -256,3 +256,31 @@ def test_the_model_stays_usable_beside_the_engine(
     before = next_logits(checkpoint.model, [7, 8, 9])
     serve(start(), [ask(checkpoint, "거실")])
     assert torch.equal(before, next_logits(checkpoint.model, [7, 8, 9]))
+
+
+async def test_leaving_while_the_request_is_prepared_frees_its_place(
+    start: Callable[..., Engine], checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grammar is compiled in a thread; the client may hang up before there is a ticket."""
+    engine = start()
+    entered, go_on = threading.Event(), threading.Event()
+    submit = engine.submit
+
+    def slowly(*arguments: Any) -> Any:
+        entered.set()
+        go_on.wait(10)
+        return submit(*arguments)
+
+    monkeypatch.setattr(engine, "submit", slowly)
+    monkeypatch.setattr(engine, "_at_hand", lambda request: False)
+    request = ask(checkpoint, "안녕", max_tokens=100)
+    reading = asyncio.ensure_future(anext(engine.stream(request)))
+    await asyncio.to_thread(entered.wait, 10)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    go_on.set()
+    for _ in range(500):
+        if engine.stats()["cancelled"] and not engine.stats()["running"]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"still running: {engine.stats()}")

@@ -60,6 +60,13 @@ def running(server: uvicorn.Server, listener: socket.socket) -> Iterator[str]:
         listener.close()
 
 
+def free_port() -> int:
+    """A port that was free a moment ago, for servers that choose none themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _listen() -> socket.socket:
     """A listening socket whose protocol is named: asyncio turns Nagle's delay (40 ms an answer)
     off only for those."""
