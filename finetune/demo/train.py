@@ -24,12 +24,12 @@ class Recipe:
     """Everything that decides the result; it is written into the manifest as it is."""
 
     seed: int = 0
-    samples: int = 30_000
+    samples: int = 15_000
     steps: int = 1_200
-    plan_rows: int = 14
-    other_rows: int = 10
-    muon_rate: float = 4e-3
-    adam_rate: float = 4e-3
+    plan_rows: int = 8
+    other_rows: int = 5
+    muon_rate: float = 2e-3
+    adam_rate: float = 2e-3
     warm_up: int = 30
     prompt_weight: float = 0.3
     prompt_until: float = 0.3
