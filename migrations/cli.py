@@ -132,6 +132,8 @@ def upgrade(as_sql: bool, expand_only: bool, patience: float) -> None:
     runner.upgrade(target, runner.EXPANDED, patience=patience)
     for name in registry.register(target):
         click.echo(f"made the space {name}")
+    for name in registry.repair_triggers(target):
+        click.echo(f"repaired the trigger {name}; run a backfill for what changed meanwhile")
     if expand_only:
         return
     try:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from psycopg import sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+from sqlalchemy import text
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from migrations import parameters as p
 from migrations import runner
@@ -41,6 +44,57 @@ def register(target: Target) -> list[str]:
     return made
 
 
+def repair_triggers(target: Target) -> list[str]:
+    """Create the triggers that were dropped, enable those that were disabled; returns their names.
+
+    Rows that were changed meanwhile are found by a backfill (missing) and by a verification
+    (stale).
+    """
+    source = target.parameters.source
+    database = connected(target)
+    with database.connect(autocommit=True) as one:
+        lost = lost_triggers(one, source)
+    if not lost:
+        return []
+    module: Any = runner.revision(target, runner.EXPANDED)
+    for attempt in _patiently():
+        with attempt, target.engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            with Operations.context(MigrationContext.configure(connection)):
+                module.create_triggers(target.parameters)
+            for name in lost:
+                enable = (
+                    f"ALTER TABLE {target.parameters.table} ENABLE TRIGGER {p.identifier(name)}"
+                )
+                connection.execute(text(enable))
+    return lost
+
+
+def lost_triggers(connection: psycopg.Connection[Any], source: Source) -> list[str]:
+    """Our triggers that are not there or do not fire."""
+    events = ("insert", "update", "delete", "truncate")
+    wanted = {f"zz_{source.schema}_{event}" for event in events}
+    rows = connection.execute(
+        "select tgname from pg_trigger where tgrelid = to_regclass(%s) and tgenabled in ('O', 'A')",
+        [source.relation.as_string(connection)],
+    )
+    return sorted(wanted - {row[0] for row in rows})
+
+
+def _patiently() -> Retrying:
+    """Locks that are not free are given up after 200 ms and tried again."""
+    return Retrying(
+        retry=retry_if_exception(_locked),
+        wait=wait_random(1.0, 2.0),
+        stop=stop_after_delay(120),
+        reraise=True,
+    )
+
+
+def _locked(error: BaseException) -> bool:
+    return isinstance(getattr(error, "orig", error), psycopg.errors.LockNotAvailable)
+
+
 def _create(connection: psycopg.Connection[Any], source: Source, space: NewSpace) -> None:
     i = space.identity
     call = sql.SQL(
@@ -49,12 +103,7 @@ def _create(connection: psycopg.Connection[Any], source: Source, space: NewSpace
     values: list[Any] = [i.name, i.provider, i.model, i.revision, i.dimensions, i.element, i.metric]
     probe = list(space.probe) if space.probe is not None else None
     values += [i.fingerprint, space.storage, space.relation, probe, space.pooling, space.normalised]
-    for attempt in Retrying(
-        retry=retry_if_exception_type(psycopg.errors.LockNotAvailable),
-        wait=wait_random(1.0, 2.0),
-        stop=stop_after_delay(120),
-        reraise=True,
-    ):
+    for attempt in _patiently():
         with attempt:
             connection.execute(call, values)
 

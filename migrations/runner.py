@@ -73,6 +73,11 @@ def sql(target: Target, revisions: str) -> str:
     return output.getvalue()
 
 
+def revision(target: Target, name: str) -> object:
+    """The module of a revision."""
+    return ScriptDirectory.from_config(config(target)).get_revision(name).module
+
+
 def order(target: Target) -> list[str]:
     """All revisions, oldest first."""
     script = ScriptDirectory.from_config(config(target))

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from pgvector import Vector
 from pgvector.psycopg import register_vector
+from tenacity import Retrying, wait_random
 
 from bench.migration.stage import NEW, make, settings_of
 from migrations import registry, runner
@@ -73,7 +74,11 @@ def second_column(scene: Scene) -> None:
     with psycopg.connect(scene.url, autocommit=True) as connection:
         with scene.line.phase("add a column"):
             connection.execute("set lock_timeout = '200ms'")
-            connection.execute(f"alter table documents add column embedding_new vector({NEW})")
+            for attempt in Retrying(wait=wait_random(1.0, 2.0), reraise=True):
+                with attempt:
+                    connection.execute(
+                        f"alter table documents add column embedding_new vector({NEW})"
+                    )
         connection.execute("set lock_timeout = 0")
         with scene.line.phase("backfill"):
             _rewrite(connection, "embedding_new", scene)

@@ -162,13 +162,7 @@ def _index(subject: Subject) -> Check:
 
 
 def _triggers(subject: Subject) -> Check:
-    source = subject.catalog.source
-    wanted = {f"zz_{source.schema}_{e}" for e in ("insert", "update", "delete", "truncate")}
-    rows = subject.connection.execute(
-        "select tgname from pg_trigger where tgrelid = to_regclass(%s) and tgenabled in ('O', 'A')",
-        [source.relation.as_string(subject.connection)],
-    )
-    lost = sorted(wanted - {row[0] for row in rows})
+    lost = registry.lost_triggers(subject.connection, subject.catalog.source)
     detail = f"lost or disabled: {', '.join(lost)}" if lost else "all four are on"
     return Check("triggers", not lost, detail, value=len(lost))
 

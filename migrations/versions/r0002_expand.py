@@ -289,7 +289,10 @@ def upgrade() -> None:
 
 
 def create_triggers(p: Any) -> None:
-    """Also run by the contract revision, which takes the app's column out of them."""
+    """Also run by the contract revision, which takes the app's column out of them, and to repair.
+
+    OR REPLACE, because DROP TRIGGER would lock readers out, IF EXISTS or not.
+    """
     text_changed = " OR ".join(f"old.{c} IS DISTINCT FROM new.{c}" for c in p.texts)
     unchanged = "old.{0} IS NOT DISTINCT FROM new.{0}".format(p.embedding or "")
     emptied = "new.{0} IS NULL AND old.{0} IS NOT NULL".format(p.embedding or "")
@@ -313,9 +316,8 @@ def create_triggers(p: Any) -> None:
     }
     for event, body in bodies.items():
         op.execute(TOUCHED.format(p=p, event=event, body=body))
-        op.execute(f"DROP TRIGGER IF EXISTS {p.trigger(event)} ON {p.table}")
         op.execute(
-            f"CREATE TRIGGER {p.trigger(event)} {timing[event].format(p.table)} "
+            f"CREATE OR REPLACE TRIGGER {p.trigger(event)} {timing[event].format(p.table)} "
             f"EXECUTE FUNCTION {p.schema}.touched_{event}()"
         )
 

@@ -77,6 +77,19 @@ def test_down_again(app: App, sllm: Any) -> None:
     assert app.value("select to_regclass('documents')") is None
 
 
+def test_lost_triggers_are_repaired(app: App, sllm: Any) -> None:
+    sllm("upgrade")
+    app.rows("alter table documents disable trigger zz_sllm_insert")
+    app.rows("drop trigger zz_sllm_update on documents")
+    app.rows("insert into documents (content) values ('unseen')")
+    output = sllm("upgrade").output
+    assert "zz_sllm_insert" in output
+    assert "zz_sllm_update" in output
+    app.rows("update documents set content = 'seen' where id = 1")
+    assert app.value("select count(*) from sllm.queue") == 2
+    assert sllm("upgrade").output == "up to date\n"
+
+
 def test_the_sql_is_printed_and_nothing_is_done(app: App, sllm: Any) -> None:
     output = sllm("upgrade", "--sql").output
     assert "CREATE INDEX CONCURRENTLY" in output

@@ -331,6 +331,14 @@ def test_ddl_behind_an_open_transaction_gives_up_and_tries_again(app: App) -> No
     assert app.value("select version_num from sllm.alembic_version") == "0002"
 
 
+def test_the_expansion_does_not_wait_for_readers(app: App) -> None:
+    app.upgrade("0001")
+    target = app.target()
+    with app.connect() as reader:
+        reader.execute("select * from documents")
+        runner.upgrade(target, runner.EXPANDED, patience=0.5)
+
+
 def test_ddl_that_never_gets_its_lock_changes_nothing(app: App) -> None:
     app.upgrade("0001")
     target = app.target()
