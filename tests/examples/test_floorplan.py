@@ -68,12 +68,21 @@ def test_the_sample_is_a_plan_as_the_model_knows_them() -> None:
     assert random_plan(Random(SAMPLE_SEED)) == SAMPLE, "write sample.json again"
 
 
+def about_the_sample(text: str) -> None:
+    """The local model has read the plan: its number, its rooms in their order."""
+    analysis = json.loads(text)
+    assert analysis["plan_id"] == SAMPLE["topology"]["plan_id"]
+    names = [space["name"] for space in SAMPLE["topology"]["spaces"]]
+    assert [room["name"] for room in analysis["rooms"]] == names
+
+
 @pytest.mark.slow
 def test_through_the_base_url_and_back(standin: StandIn) -> None:
     app = [*UVICORN, "app:app"]
     with server(**LOCAL) as url:
         local = environment(OPENAI_BASE_URL=url, OPENAI_API_KEY="unused")
         first = analysed(app, local)
+        about_the_sample(first)
         assert not standin.requests
         analysed(app, environment(**key_of(standin)))
         assert standin.requests
@@ -87,6 +96,7 @@ def test_under_exec_and_back(standin: StandIn) -> None:
     app = [*SLLM, "exec", "--", *UVICORN, "app:app"]
     local = environment(**key_of(standin), **LOCAL)
     first = analysed(app, local)
+    about_the_sample(first)
     assert not standin.requests
     analysed(app, environment(**key_of(standin), **HOSTED))
     assert standin.requests
@@ -100,6 +110,7 @@ def test_by_the_one_line_import_change_and_back(standin: StandIn) -> None:
     app = [*UVICORN, "app_in_process:app"]
     local = environment(**key_of(standin), **LOCAL)
     first = analysed(app, local)
+    about_the_sample(first)
     assert not standin.requests
     analysed(app, environment(**key_of(standin), **HOSTED))
     assert standin.requests
