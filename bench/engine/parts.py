@@ -80,7 +80,8 @@ def prefix(engine: Engine, checkpoint: Any) -> None:
         warm.append(first_token(engine, (*known[:-8], *range(400, 408))))
     a, b = statistics.median(cold), statistics.median(warm)
     print(
-        f"first token, 1,500 tokens {1e3 * a:8.0f} ms cold, {1e3 * b:.0f} ms repeated: {a / b:.1f} x"
+        f"first token, 1,500 tokens {1e3 * a:8.0f} ms cold, {1e3 * b:.0f} ms repeated: "
+        f"{a / b:.1f} x"
     )
 
 
