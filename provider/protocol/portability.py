@@ -47,9 +47,12 @@ def foreign_model(asked: str) -> Finding:
 
 
 def header(found: Iterable[Finding]) -> str:
-    """The value of `x-portability`: one line of ASCII, shortened where it is very long."""
+    """The value of `x-portability`: one line of printable ASCII, shortened where it is very long.
+
+    Names come from the client, control characters included, which no header may carry.
+    """
     text = "; ".join(map(str, found)).replace("\n", " ")
-    encoded = text.encode("ascii", "backslashreplace").decode()
+    encoded = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
     return encoded if len(encoded) <= _HEADER else encoded[: _HEADER - 3] + "..."
 
 

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from tests.contract.both import entered, settled
-from tests.contract.requests import ASKED, VERDICT, Plan, ask, strict
+from tests.contract.requests import ASKED, VERDICT, Plan, ask, closed, strict
+from tests.contract.wiretap import Wiretap
 
 JSON = [{"role": "user", "content": "Answer in JSON: 거실은 밝은가요?"}]
 
@@ -110,3 +111,20 @@ async def test_loose_schemas_are_refused_or_kept(target: Any, client: Any) -> No
     answer = await settled(client.chat.completions.create(**request))
     text = answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "length" or json.loads(text)["a"] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["거실", "a\r\nx-evil: 1", "\x1b[31m", "\x00", "\x7f\x85", "a" * 9000, "😀", "'\"\\"]
+)
+async def test_no_name_breaks_a_header(client: Any, wiretap: Wiretap, name: str) -> None:
+    """Names of a schema come back in reports and errors; they stay data."""
+    schema = {**closed(**{name: {"type": "boolean"}}), name: {"type": "string"}, "$comment": name}
+    request = ask(response_format=strict("s", schema, strict=False), max_tokens=4)
+    try:
+        await settled(client.chat.completions.create(**request))
+    except openai.BadRequestError as refused:
+        if not refused.param:
+            raise
+    headers = wiretap.last.headers
+    assert "x-evil" not in headers
+    assert all(" " <= letter <= "~" for value in headers.values() for letter in value)
