@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from provider.errors import ApiError, ConfigurationError
     from provider.factory import build
     from provider.settings import Settings
-    from provider.vectors.store import AsyncVectorStore, VectorStore
+    from provider.vectors.async_store import AsyncVectorStore
+    from provider.vectors.store import VectorStore
 
 _HOMES = {
     "ApiError": "provider.errors",
     "ApiRequest": "provider.base",
     "ApiResponse": "provider.base",
     "AsyncOpenAI": "provider.client",
-    "AsyncVectorStore": "provider.vectors.store",
+    "AsyncVectorStore": "provider.vectors.async_store",
     "ByteStream": "provider.base",
     "ConfigurationError": "provider.errors",
     "Embedder": "provider.apps",

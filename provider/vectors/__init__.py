@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from provider.vectors.async_store import AsyncVectorStore
     from provider.vectors.embedded import Cluster
     from provider.vectors.readiness import Readiness, check_readiness
     from provider.vectors.search import Hit
     from provider.vectors.shared import SharedServer
-    from provider.vectors.store import AsyncVectorStore, VectorStore
+    from provider.vectors.store import VectorStore
 
 _HOMES = {
-    "AsyncVectorStore": "provider.vectors.store",
+    "AsyncVectorStore": "provider.vectors.async_store",
     "Cluster": "provider.vectors.embedded",
     "Hit": "provider.vectors.search",
     "Readiness": "provider.vectors.readiness",

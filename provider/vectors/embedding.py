@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from pgvector import HalfVector, Vector
 
@@ -42,13 +42,12 @@ class UnusableVector(ValueError):
 
 
 def from_settings(settings: Settings) -> MakeEmbedder:
-    """Embedders as the settings describe them, through the provider layer."""
+    """Embedders as the settings describe them, each held to its own provider."""
 
     def make(name: str) -> Embedder:
-        from provider.apps import get_embedder
+        from provider.vectors.pinned import PinnedEmbedder
 
-        prefix = facts(settings, name).query_prefix
-        return _Listed(get_embedder(settings, provider=name), prefix)
+        return PinnedEmbedder(settings, name, facts(settings, name).query_prefix)
 
     return make
 
@@ -78,20 +77,6 @@ def as_query(embedder: Embedder, text: str) -> str:
     """A text as its model wants queries."""
     prefix: str = getattr(embedder, "query_prefix", "")
     return text if text.startswith(prefix) else prefix + text
-
-
-@dataclass(frozen=True)
-class _Listed:
-    embedder: Any
-    query_prefix: str = ""
-
-    def embed_texts(self, texts: list[str], /) -> list[list[float]]:
-        vectors: list[list[float]] = self.embedder.embed_texts(texts)
-        return vectors
-
-    async def aembed_texts(self, texts: list[str], /) -> list[list[float]]:
-        vectors: list[list[float]] = await self.embedder.aembed_texts(texts)
-        return vectors
 
 
 def embed(embedder: Embedder, space: Space, texts: Sequence[str]) -> list[Stored]:

@@ -22,16 +22,19 @@ _log = logging.getLogger(__name__)
 
 
 def check(
-    database: Database, settings: Settings, embedder: Callable[[Space], Embedder]
+    database: Database,
+    settings: Settings,
+    embedder: Callable[[Space], Embedder],
+    provider: str,
 ) -> tuple[Catalog, Space]:
-    """The catalogue, and the space of the configured provider, once it may be used.
+    """The catalogue, and the space of the provider, once it may be used.
 
     Raises `ConfigurationError`: no such space, a model other than the one that filled it, rows
     that it lacks. Rows that were written a moment ago are embedded here first.
     """
     with database.connect(autocommit=True) as connection:
         found = run(connection, catalog.load(settings))
-        space = found.of(settings, settings.embedding_provider)
+        space = found.of(settings, provider)
         probe = embedding.probe(embedder(space))
         embedding.compare_probe(space, probe)
         _note_use(connection, found, space, probe)

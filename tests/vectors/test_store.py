@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from migrations import runner
 from provider.errors import ConfigurationError, InvalidRequest
+from provider.overrides import Overrides
 from provider.vectors import AsyncVectorStore, VectorStore
+from provider.vectors.mirror import drainer
 from tests.vectors.embedders import BagOfWords
 from tests.vectors.postgres import App, text_of
 
@@ -165,6 +168,30 @@ def test_a_flip_embeds_what_was_written_a_moment_ago(app: App) -> None:
         ids = store.add([text_of(n) for n in range(40)])
     with store_of(app, "local") as store:
         assert store.search(text_of(11), k=1)[0].id == ids[11]
+
+
+def test_a_store_follows_a_switch_at_run_time_and_refuses_an_incomplete_space(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "providers.json"
+    overrides = Overrides(state, ["openai", "local"])
+    app.upgrade("0001")
+    app.fill(20)
+    app.upgrade(runner.EXPANDED)
+    with store_of(app, "openai", sllm_state_file=state) as store:
+        overrides.set({"embedding": "local"}, "test")
+        assert store.search(text_of(7), k=1)[0].row["content"] == text_of(7)
+        assert store.space.provider == "openai"
+        assert "lacks 20 rows" in caplog.text
+        with drainer(app.settings(), "local", app.make) as opened:
+            app.rows("update documents set content = content || '.'")
+            opened.drain()
+        store._try_again = 0.0
+        assert store.search(text_of(7) + ".", k=1)[0].distance == pytest.approx(0, abs=1e-6)
+        assert store.space.provider == "local"
+        overrides.set({"embedding": None}, "test")
+        store.search(text_of(7), k=1)
+        assert store.space.provider == "openai"
 
 
 def test_without_an_upgrade_the_way_out_is_named(app: App) -> None:
