@@ -24,8 +24,9 @@ _SIDES: dict[str, tuple[Side, ...]] = {"llm": ("llm",), "embedding": ("embedding
     show_default=True,
     help="What to switch. Embeddings change the vector space that is read: `sllm db verify` first.",
 )
+@click.option("--force", is_flag=True, help="Switch embeddings although their space lacks rows.")
 @click.option("--by", help="Who switches, for the history; default: user@host.")
-def switch(name: str | None, side: str, by: str | None) -> None:
+def switch(name: str | None, side: str, force: bool, by: str | None) -> None:
     """Switch to a provider, or back to the configured one (`default`), without a restart.
 
     Requests under way finish where they began. Without a name it tells how things stand.
@@ -35,6 +36,8 @@ def switch(name: str | None, side: str, by: str | None) -> None:
         overrides = Overrides(settings.state_file, PROVIDERS)
         if name is not None:
             chosen = None if name == "default" else name
+            if "embedding" in _SIDES[side] and not force:
+                _refuse_incomplete(settings, chosen or settings.embedding_provider)
             overrides.set(dict.fromkeys(_SIDES[side], chosen), by)
             click.echo(
                 f"Switched {side} to {name}; running processes follow at their next request."
@@ -43,6 +46,16 @@ def switch(name: str | None, side: str, by: str | None) -> None:
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
+
+
+def _refuse_incomplete(settings: Settings, provider: str) -> None:
+    """Raise `ConfigurationError` when the provider's space lacks rows of the database."""
+    try:
+        from provider.vectors.readiness import refusal
+    except ModuleNotFoundError:
+        return  # without the extra `vectors` there are no spaces
+    if said := refusal(settings, provider):
+        raise ConfigurationError(f"{said} `sllm switch --force` switches all the same.")
 
 
 def _tell(settings: Settings, overrides: Overrides) -> None:

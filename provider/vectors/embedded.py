@@ -10,6 +10,7 @@ authentication. Several processes share one server through `provider.vectors.sha
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -185,14 +186,18 @@ class Cluster:
     def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 60.0) -> None:
         """Stop the server: SIGINT disconnects everybody and stops cleanly. Idempotent."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(how)
+        if process.poll() is None:
+            process.send_signal(how)
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait()
+        if self.socket_directory.parent != self.directory:
+            with contextlib.suppress(OSError):
+                self.socket_directory.rmdir()
 
     def exited(self) -> bool:
         """Whether the server that `start` started is gone."""

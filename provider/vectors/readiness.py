@@ -102,6 +102,27 @@ def caught_up(
             return of(connection, found, space, since)
 
 
+def refusal(settings: Settings, provider: str) -> str | None:
+    """Why embeddings must not be switched to this provider now, with the number of missing rows;
+    None when they may, or when there is no database of ours to ask.
+
+    Does not start an embedded server that was never used.
+    """
+    embedded = settings.embedded_database_dir / "data" / "PG_VERSION"
+    if settings.database_url is None and not embedded.exists():
+        return None
+    database = Database(settings)
+    try:
+        with database.connect() as connection:
+            registry = f"{settings.vector_schema}.embedding_spaces"
+            row = connection.execute("select to_regclass(%s) is null", [registry]).fetchone()
+        if row == (True,):
+            return None
+        return check_readiness(settings, provider).sentence() or None
+    finally:
+        database.close()
+
+
 def check_readiness(
     settings: Settings,
     provider: str | None = None,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner, Result
 
 from migrations import runner
 from provider.errors import ConfigurationError
-from provider.vectors import VectorStore, check_readiness
+from provider.switch_cli import switch
+from provider.vectors import VectorStore, check_readiness, embedding
 from provider.vectors.mirror import Mirror
 from provider.vectors.spaces import PROBE
 from tests.migrations.test_backfill import backfill, prepared, wrong_vectors
@@ -124,3 +127,23 @@ def test_readiness_of_a_space_that_is_there(app: App) -> None:
     assert counted.ready
     assert counted.sentence() == ""
     assert counted.pending == 0
+
+
+def test_sllm_switch_refuses_an_incomplete_space(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", app.dsn)
+    monkeypatch.setenv("SLLM_STATE_FILE", str(tmp_path / "providers.json"))
+    monkeypatch.setattr(embedding, "from_settings", lambda settings: app.make)
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(switch, ["local", "--side", "embedding", *arguments])
+
+    assert call().exit_code == 0  # a database that is none of ours
+    prepared(app, 15)
+    refused = call()
+    assert refused.exit_code == 2
+    assert "lacks 15 rows" in refused.output
+    assert call("--force").exit_code == 0
+    backfill(app)
+    assert call().exit_code == 0
