@@ -133,20 +133,20 @@ HOSTED = ("standin", "openai/process", "openai/http")
 
 
 def here() -> list[str]:
-    """The targets of this environment: what their provider needs is installed, or running."""
-    local, lite = (bool(importlib.util.find_spec(name)) for name in ("torch", "litellm"))
+    """The targets of this environment: what their provider needs is installed, or running.
+
+    LiteLLM only by name (`CONTRACT_TARGETS=litellm/process`): its answers are LiteLLM's shapes,
+    not yet OpenAI's, and most of the contract fails there.
+    """
+    wanted = [name for name in os.environ.get("CONTRACT_TARGETS", "").split(",") if name]
+    local = bool(importlib.util.find_spec("torch"))
     present = {
         **dict.fromkeys(HOSTED, True),
         **dict.fromkeys(("local/process", "local/http"), local),
-        "litellm/process": lite,
+        "litellm/process": "litellm/process" in wanted,
         "vllm/http": local and VLLM in os.environ,
     }
-    wanted = os.environ.get("CONTRACT_TARGETS", "")
-    return [
-        name
-        for name in TARGETS
-        if present[name] and name in (wanted.split(",") if wanted else TARGETS)
-    ]
+    return [name for name in TARGETS if present[name] and (not wanted or name in wanted)]
 
 
 def _over_http(name: str, url: str, behind: StandIn | None) -> Target:
