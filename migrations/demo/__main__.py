@@ -35,6 +35,7 @@ from provider.vectors.embedding import Embedder, from_settings
 from provider.vectors.flow import run
 from provider.vectors.mirror import Mirror
 
+LANDMARK = "A lighthouse keeper's cottage with a spiral stair, 등대지기의 집."
 _BATCH = 500
 
 
@@ -87,6 +88,8 @@ def migrate(line: Timeline, settings: Settings, running: Running) -> None:
         line.say(terminal(report))
     with line.phase("switch: EMBEDDING_PROVIDER=local"):
         running.mode(store="local")
+        with store_of(settings, "local") as store:
+            landmark = store.add([LANDMARK])[0]
         threading.Event().wait(5)
     with line.phase("switch back: EMBEDDING_PROVIDER=openai"):
         counted = check_readiness(settings, "openai")
@@ -95,16 +98,20 @@ def migrate(line: Timeline, settings: Settings, running: Running) -> None:
         threading.Event().wait(5)
     for mirror in mirrors:
         mirror.stop()
+    found_on_both_sides(line, settings, landmark)
 
 
-def found_on_both_sides(line: Timeline, settings: Settings) -> None:
-    """A text written on one side is found on the other."""
-    query = text_of(17)
+def found_on_both_sides(line: Timeline, settings: Settings, landmark: int) -> None:
+    """What was written while the local side was active is found on both."""
     for provider in ("openai", "local"):
-        values = {**settings.model_dump(), "embedding_provider": provider}
-        with VectorStore(Settings(**values)) as store:
-            hit = store.search(query, k=1)[0]
-            line.say(f"           {provider}: nearest to document 17 is {hit.id}")
+        with store_of(settings, provider) as store:
+            hit = store.search(LANDMARK, k=1)[0]
+            same = "found" if hit.id == landmark else f"NOT found, {hit.id} instead"
+            line.say(f"           {provider}: the document written on the local side is {same}")
+
+
+def store_of(settings: Settings, provider: str) -> VectorStore:
+    return VectorStore(Settings(**{**settings.model_dump(), "embedding_provider": provider}))
 
 
 @contextmanager
@@ -144,7 +151,6 @@ def main(rows: int, model: str) -> None:
             threading.Event().wait(3)  # connections and caches of the app
             migrate(line, settings, running)
             samples = running.stop()
-        found_on_both_sides(line, settings)
         click.echo("\n" + line.table(samples))
         errors = sorted({s.error for s in samples if s.error})
         click.echo(f"\n{len(samples):,} requests of the app, {len(errors)} kinds of error {errors}")
