@@ -140,8 +140,11 @@ class Scheduler:
         logits = self._forward(step, chosen)
         if logits is None:
             return
+        # Counted before anything can fail: an answer that is ended in between forgets its tokens
+        # and drafts, and its rows must not become its neighbour's.
+        rows = [1 + len(a.drafts) if count == a.pending else 0 for a, count in chosen]
         self._prepare(drawing)
-        self._take(chosen, logits)
+        self._take(chosen, rows, logits)
         drawn = sum(answer.generated for answer, _ in chosen) - before
         seconds = time.perf_counter() - started
         self._stats.saw_step(len(drawing), drawn, seconds)
@@ -178,18 +181,18 @@ class Scheduler:
                 logger.exception("a constraint failed")
                 self._fail(answer.job, ServerError("The engine failed on this request."))
 
-    def _take(self, chosen: Chosen, logits: Tensor) -> None:
-        """Gives every answer its rows of the logits."""
+    def _take(self, chosen: Chosen, rows: list[int], logits: Tensor) -> None:
+        """Gives every answer its rows of the logits; one without rows is still being read in."""
         row = 0
-        for answer, count in chosen:
-            self._stats.prefilled_tokens += max(0, min(count, answer.prompt - answer.computed))
-            if count < answer.pending:
-                answer.computed += count
-                continue
-            rows = 1 + len(answer.drafts)
+        for (answer, count), own in zip(chosen, rows, strict=True):
             if not answer.job.closed:
-                self._advance(answer, logits[row : row + rows])
-            row += rows
+                prompt_left = answer.prompt - answer.computed
+                self._stats.prefilled_tokens += max(0, min(count, prompt_left))
+                if own:
+                    self._advance(answer, logits[row : row + own])
+                else:
+                    answer.computed += count
+            row += own
         self._running = [answer for answer in self._running if answer.slot is not None]
 
     def _advance(self, answer: Answer, logits: Tensor) -> None:
