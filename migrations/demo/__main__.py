@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -66,9 +67,13 @@ def backfill(settings: Settings, target: Target) -> str:
     with database.connect() as connection:
         found = run(connection, catalog.load(settings))
     job = Job(database, found.source, found.space("local"), embedder("local"))
+    started = time.monotonic()
     done = fill(job, found, target, build_index=False)
-    rate = done.tally.embedded / max(done.tally.embed_seconds, 1e-9)
-    return f"{done.tally.rows:,} rows; the embedder alone gives {rate:,.0f} a second"
+    seconds, embedding = time.monotonic() - started, done.tally.embed_seconds
+    return (
+        f"{done.tally.rows:,} rows, {done.tally.rows / seconds:,.0f} a second; the embedder was at "
+        f"work {embedding / seconds:.0%} of the time"
+    )
 
 
 def migrate(line: Timeline, settings: Settings, running: Running) -> None:
