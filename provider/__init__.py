@@ -39,6 +39,8 @@ _HOMES = {
     "get_llm": "provider.apps",
 }
 
+_EXTRAS = {"VectorStore": "vectors", "AsyncVectorStore": "vectors"}
+
 __all__ = [
     "LLM",
     "ApiError",
@@ -62,7 +64,15 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "provider" or name not in _EXTRAS:
+            raise
+        raise ImportError(
+            f"{name} needs the package {error.name!r}, which is not installed: "
+            f"pip install 'sllm-provider[{_EXTRAS[name]}]'."
+        ) from error
     globals()[name] = value
     return value
 
