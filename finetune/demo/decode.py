@@ -37,7 +37,7 @@ def decode(
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[list[int]],
     schema: dict[str, Any] | None = None,
-    max_new_tokens: int = 640,
+    max_new_tokens: int = 800,
 ) -> list[str]:
     """The greedy continuation of every prompt (token ids), up to the end of the turn.
 

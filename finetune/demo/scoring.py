@@ -8,6 +8,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+_ABSENT = object()
+"""Stands for a value that is not there, which is another thing than null."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -49,7 +52,7 @@ def _compare(truth: Any, given: Any, path: str) -> Iterator[tuple[str, bool]]:
     """(field, right?) for every leaf; list positions share one field, `rooms[].name`."""
     if isinstance(truth, dict):
         for key, value in truth.items():
-            inner = given.get(key) if isinstance(given, dict) else None
+            inner = given.get(key, _ABSENT) if isinstance(given, dict) else _ABSENT
             yield from _compare(value, inner, f"{path}.{key}" if path else key)
     elif isinstance(truth, list):
         yield from _compare_lists(truth, given if isinstance(given, list) else [], f"{path}[]")
@@ -59,6 +62,6 @@ def _compare(truth: Any, given: Any, path: str) -> Iterator[tuple[str, bool]]:
 
 def _compare_lists(truth: list[Any], given: list[Any], path: str) -> Iterator[tuple[str, bool]]:
     for index, value in enumerate(truth):
-        yield from _compare(value, given[index] if index < len(given) else None, path)
+        yield from _compare(value, given[index] if index < len(given) else _ABSENT, path)
     for extra in given[len(truth) :]:
         yield from ((field, False) for field, _ in _compare(extra, extra, path))

@@ -48,6 +48,13 @@ def test_a_number_of_another_type_is_wrong() -> None:
     assert (result.valid, result.macro) == (1.0, 0.0)
 
 
+def test_null_is_a_value_and_absence_is_none() -> None:
+    truth = json.dumps({"name": None})
+    assert score([truth], [truth], {"type": "object"}).macro == 1.0
+    assert score(["{}"], [truth], {"type": "object"}).macro == 0.0
+    assert score(["not json"], [truth], {"type": "object"}).macro == 0.0
+
+
 def test_two_empty_lists_say_nothing() -> None:
     empty = json.dumps({"name": "a", "rooms": []})
     assert score([empty], [empty], SCHEMA).fields == {"name": 1.0}
