@@ -249,6 +249,12 @@ class LocalLLMSettings(BaseSettings):
     local_llm_max_adapters: int = Field(
         8, ge=0, description="Adapters kept in memory; the least recently used one makes room."
     )
+    local_llm_loop_tokens: int = Field(
+        128,
+        ge=0,
+        description="Tokens of one repeating cycle after which a string under a schema is closed "
+        "(lists: four times as many); 0: never.",
+    )
 
 
 class LocalEmbeddingSettings(BaseSettings):

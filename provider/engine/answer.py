@@ -12,6 +12,7 @@ from torch import Tensor
 from provider.engine.constraint import ConstraintState
 from provider.engine.detokenize import TextAssembler
 from provider.engine.drafts import Drafter, Lookup
+from provider.engine.loops import LoopGuard
 from provider.engine.prefix import common_length
 from provider.engine.request import (
     Done,
@@ -95,6 +96,7 @@ class Answer:
         *,
         force: bool = True,
         draft: bool = True,
+        loop_tokens: int = 0,
     ) -> None:
         request = job.request
         self.job = job
@@ -112,6 +114,9 @@ class Answer:
         self.finished: Literal["stop", "length"] | None = None
         self.constraint = constraint
         self.sampler = RowSampler(request.sampling, index)
+        self._guard = LoopGuard(
+            loop_tokens, vocabulary.token_bytes, lambda: vocabulary.token_classes
+        )
         self._drafter = Drafter(request.prompt, request.prediction) if draft else None
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
@@ -225,7 +230,9 @@ class Answer:
             return
         if fresh and self.constraint is not None:
             self.constraint.compute_mask()
-        mask = None if self.constraint is None else self.constraint.mask
+        mask = None
+        if self.constraint is not None:
+            mask = self._guard.narrow(self.constraint.mask, self.tokens, self.prompt)
         token = self.sampler.choose(logits, self.generated, mask)
         if self.constraint is not None and token not in self._vocabulary.eos:
             self.constraint.accept(token)

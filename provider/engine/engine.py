@@ -265,6 +265,7 @@ class Engine:
             min(request.max_tokens, room),
             force=self.limits.forced_tokens,
             draft=self.limits.drafts,
+            loop_tokens=self.limits.loop_tokens,
         )
 
     def scheduler(self) -> Scheduler:

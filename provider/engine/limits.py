@@ -11,7 +11,8 @@ class Limits:
 
     `step_tokens` bounds one packed step, so that a long prompt delays the others' next token by no
     more than that; None picks by device. `prefix_share` is the part of the KV budget that finished
-    rows may keep.
+    rows may keep. `loop_tokens` is the length at which a constrained answer's loop is ended, 0 is
+    never.
     """
 
     max_batch: int = 64
@@ -23,3 +24,4 @@ class Limits:
     max_adapters: int = 8
     drafts: bool = True
     forced_tokens: bool = True
+    loop_tokens: int = 128

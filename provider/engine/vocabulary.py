@@ -6,6 +6,8 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from provider.engine.loops import TokenClasses
+
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
     from transformers import PreTrainedTokenizerFast
@@ -55,6 +57,11 @@ class Vocabulary:
             b"" if i in hidden or i >= self.known else self._tokenizer.token_bytes(i)
             for i in range(self.size)
         ]
+
+    @cached_property
+    def token_classes(self) -> TokenClasses:
+        """Tokens by how they close JSON, for the loop guard; made when a first answer loops."""
+        return TokenClasses(self.token_bytes)
 
     def _make_grammar(self) -> LLTokenizer:
         hf = self._tokenizer.hf

@@ -28,6 +28,7 @@ ENGINE_SETTINGS = (
     "local_llm_threads",
     "local_llm_adapters",
     "local_llm_max_adapters",
+    "local_llm_loop_tokens",
 )
 EMBEDDING_SETTINGS = (
     "local_embedding_model",
@@ -73,6 +74,7 @@ def load_engine(settings: Settings) -> Running:
         memory=settings.local_llm_memory,
         context_length=settings.local_llm_context_length,
         max_adapters=settings.local_llm_max_adapters,
+        loop_tokens=settings.local_llm_loop_tokens,
     )
     engine = Engine(loaded, limits)
     for folder in adapters:
