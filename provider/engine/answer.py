@@ -82,8 +82,9 @@ class Answer:
     """`tokens` are the prompt and what has been generated; the first `computed` are in the cache.
 
     Tokens after `computed` are pending: the next step feeds them. `drafts` are guesses that follow
-    them in the same step, `agreed` says how many of the last ones were right. `resumed` answers
-    have lost their slot once and start over.
+    them in the same step, `agreed` says how many of the last ones were right. `forced` counts the
+    generated tokens that the grammar forced. `resumed` answers have lost their slot once and start
+    over.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Answer:
         self.predicted = 0
         self.accepted = 0
         self.rejected = 0
+        self.forced = 0
         self.finished: Literal["stop", "length"] | None = None
         self.constraint = constraint
         self.sampler = RowSampler(request.sampling, index)
@@ -227,6 +229,7 @@ class Answer:
         """One more token; `fresh` means that the constraint's mask is of an earlier position."""
         if self._forced:
             self._append(token := self._forced.popleft(), self._score(logits, token))
+            self.forced += 1
             return
         if fresh and self.constraint is not None:
             self.constraint.compute_mask()
@@ -247,6 +250,7 @@ class Answer:
             self._forced.extend(self.constraint.forced())
             while self._forced and self._top is None and self.finished is None:
                 self._append(self._forced.popleft(), None)
+                self.forced += 1
         self._check_complete()
 
     def _append(self, token: int, score: TokenLogprob | None) -> None:

@@ -65,6 +65,8 @@ class Scheduler:
             except ApiError as error:
                 self._fail(job, error)
                 return
+            self._stats.generated_tokens += answer.generated
+            self._stats.forced_tokens += answer.forced
         self._waiting.extend(job.answers)
 
     def step(self) -> None:
@@ -136,6 +138,7 @@ class Scheduler:
         drawing = [answer for answer, count in chosen if count == answer.pending]
         started = time.perf_counter()
         before = sum(answer.generated for answer, _ in chosen)
+        forced = sum(answer.forced for answer, _ in chosen)
         step = pack(chosen)
         logits = self._forward(step, chosen)
         if logits is None:
@@ -146,6 +149,7 @@ class Scheduler:
         self._prepare(drawing)
         self._take(chosen, rows, logits)
         drawn = sum(answer.generated for answer, _ in chosen) - before
+        self._stats.forced_tokens += sum(answer.forced for answer, _ in chosen) - forced
         seconds = time.perf_counter() - started
         self._stats.saw_step(len(drawing), drawn, seconds)
         if len(drawing) == len(chosen) and len(step.tokens) <= 2 * SHORT and drawn:

@@ -22,6 +22,7 @@ class Stats:
     cached_tokens: int = 0
     prefilled_tokens: int = 0
     generated_tokens: int = 0
+    forced_tokens: int = 0
     draft_tokens: int = 0
     draft_accepted: int = 0
     preemptions: int = 0

@@ -20,7 +20,10 @@ _COUNTERS = {
     "steps": "Steps of the engine.",
     "prompt_tokens": "Prompt tokens of all requests.",
     "cached_tokens": "Prompt tokens that were taken from the prefix cache.",
+    "prefilled_tokens": "Prompt tokens that were computed.",
     "generated_tokens": "Tokens generated, forced ones included.",
+    "forced_tokens": "Tokens that a grammar forced, which cost no draw.",
+    "forward_rows": "Draws: rows whose next token was taken from a forward pass.",
     "draft_tokens": "Draft tokens that were tried.",
     "draft_accepted": "Draft tokens that held.",
     "preemptions": "Answers set back to make room.",
@@ -33,7 +36,10 @@ _GAUGES = {
     "kv_budget": "Tokens that the KV cache may hold.",
     "kv_bytes": "Bytes of the KV cache.",
     "prefixes": "Prefixes kept for reuse.",
+    "adapters": "LoRA adapters in memory.",
     "tokens_per_second": "Tokens generated per second, lately.",
+    "tokens_per_forward": "Tokens generated per row of a forward pass, since the start.",
+    "batch_size": "Rows per forward pass, since the start.",
     "alive": "1 while the engine serves requests.",
 }
 

@@ -65,6 +65,8 @@ other method a 405. The provider `openai` forwards requests byte for byte: there
 
 - `finish_reason` is `stop`, `length`, `tool_calls` or `function_call`; a named `tool_choice` ends
   `stop`, as OpenAI's does. JSON that was cut by `max_tokens` stays cut and says `length`.
+- Under a schema, a string, number or list that repeats itself is closed after
+  `LOCAL_LLM_LOOP_TOKENS` tokens (docs/engine.md): OpenAI's models write on.
 - A stream that fails after its first byte sends one `data: {"error": ...}` event and breaks off
   without `[DONE]`.
 - `usage` counts the local model's tokens, with `cached_tokens` from the prefix cache and

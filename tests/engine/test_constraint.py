@@ -73,6 +73,23 @@ def test_forced_tokens_need_no_forward_pass(checkpoint: Checkpoint, engine: Engi
     assert client.usage.completion > 1.5 * steps
 
 
+@pytest.mark.parametrize("logprobs", [None, 1])
+def test_the_figures_add_up(checkpoint: Checkpoint, engine: Engine, logprobs: int | None) -> None:
+    """What clients are told and what is counted are the same, forced beginnings included."""
+    before = engine.stats()
+    sampling = Sampling(temperature=0, logprobs=logprobs)
+    asked = [
+        ask(checkpoint, compile(SCHEMA), sampling=sampling, n=2),
+        ask(checkpoint, regex("abc")),
+    ]
+    clients = serve(engine, asked)
+    after = engine.stats()
+    told = sum(client.usage.completion for client in clients)
+    assert after["generated_tokens"] - before["generated_tokens"] == told
+    assert told > after["forced_tokens"] - before["forced_tokens"] > told / 4
+    assert after["forward_rows"] - before["forward_rows"] < told or logprobs is not None
+
+
 def test_forced_tokens_change_tokenisation_only(checkpoint: Checkpoint) -> None:
     """With and without them, greedy text agrees up to where the tokens do."""
     constraint = compile(SCHEMA)

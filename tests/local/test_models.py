@@ -12,6 +12,20 @@ from provider.client import AsyncOpenAI
 from provider.local import LocalProvider
 from tests.protocol.components import MODEL, MODELS, check
 
+SHOWN = {
+    "tokens_per_second",
+    "tokens_per_forward",
+    "batch_size",
+    "kv_tokens",
+    "kv_bytes",
+    "adapters",
+    "running",
+    "cached_tokens_total",
+    "generated_tokens_total",
+    "forced_tokens_total",
+    "prefilled_tokens_total",
+}
+
 
 async def test_models(provider: LocalProvider, client: AsyncOpenAI) -> None:
     listed = json.loads(await (await provider.answer(ApiRequest("GET", "/v1/models"))).read())
@@ -33,5 +47,6 @@ async def test_it_says_how_it_is(provider: LocalProvider) -> None:
     assert health["ready"]
     assert any("exaone-tiny" in line for line in provider.describe())
     names = {sample.name for sample in provider.samples()}
-    assert {"sllm_engine_generated_tokens_total", "sllm_engine_running"} <= names
+    assert {f"sllm_engine_{name}" for name in SHOWN} <= names
+    assert SHOWN - {name for name in SHOWN if name.endswith("_total")} <= health["engine"].keys()
     assert "sllm_embedding_waiting" in names
