@@ -10,9 +10,11 @@ the package, because its import would otherwise fetch one over the network.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from provider.base import ApiRequest, ApiResponse
 from provider.errors import (
@@ -21,6 +23,7 @@ from provider.errors import (
     ContextTooLong,
     Forbidden,
     InvalidRequest,
+    ModelNotFound,
     NotFound,
     RateLimited,
     ServerError,
@@ -28,6 +31,10 @@ from provider.errors import (
     Unavailable,
     UpstreamTimeout,
 )
+from provider.litellm_shapes import litellm_chunk, litellm_completion, litellm_embeddings
+from provider.openai import NOT_RETURNED, kept
+from provider.protocol.parameters import CHAT, EMBEDDINGS
+from provider.protocol.shapes import Object
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -74,6 +81,8 @@ class LiteLLMProvider:
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         known = _PATHS.get((request.method, request.path))
+        if request.method == "GET" and request.path.startswith("/v1/models/"):
+            known = LiteLLMProvider._one_model
         if known is None:
             raise NotFound(f"Invalid URL ({request.method} {request.path})")
         answer: ApiResponse = await known(self, request)
@@ -84,24 +93,38 @@ class LiteLLMProvider:
 
     async def _chat(self, request: ApiRequest) -> ApiResponse:
         litellm = await asyncio.to_thread(_litellm)
-        body = {**request.json, "model": self._model or request.json.get("model")}
+        body = {**_only(request.json, CHAT), "model": self._model or request.json.get("model")}
         with_errors = _Translated(litellm)
-        answer = await with_errors(litellm.acompletion(**body, timeout=self._timeout))
+        answer = await with_errors(litellm.acompletion(**body, **self._terms()))
         if body.get("stream"):
-            headers = {"content-type": "text/event-stream; charset=utf-8"}
-            return ApiResponse(200, headers, _Events(answer, with_errors))
-        return ApiResponse.from_json(_plain(answer))
+            headers = {**_headers(answer), "content-type": "text/event-stream; charset=utf-8"}
+            usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            return ApiResponse(200, headers, _Events(answer, with_errors, usage))
+        return ApiResponse.from_json(litellm_completion(_plain(answer)), headers=_headers(answer))
 
     async def _embeddings(self, request: ApiRequest) -> ApiResponse:
         litellm = await asyncio.to_thread(_litellm)
-        body = request.json
-        answer = await _Translated(litellm)(litellm.aembedding(**body, timeout=self._timeout))
-        return ApiResponse.from_json(_plain(answer))
+        body = _only(request.json, EMBEDDINGS)
+        answer = await _Translated(litellm)(litellm.aembedding(**body, **self._terms()))
+        return ApiResponse.from_json(litellm_embeddings(_plain(answer)), headers=_headers(answer))
 
     async def _models(self, request: ApiRequest) -> ApiResponse:
+        return ApiResponse.from_json({"object": "list", "data": self._listed()})
+
+    async def _one_model(self, request: ApiRequest) -> ApiResponse:
+        asked = unquote(request.path.removeprefix("/v1/models/"))
+        for model in self._listed():
+            if model["id"] == asked:
+                return ApiResponse.from_json(model)
+        raise ModelNotFound.of(asked)
+
+    def _listed(self) -> list[dict[str, Any]]:
         listed = [self._model] if self._model else []
-        data = [{"id": i, "object": "model", "created": 0, "owned_by": "litellm"} for i in listed]
-        return ApiResponse.from_json({"object": "list", "data": data})
+        return [{"id": i, "object": "model", "created": 0, "owned_by": "litellm"} for i in listed]
+
+    def _terms(self) -> dict[str, Any]:
+        """Tried once: whoever holds this provider decides whether to try again."""
+        return {"timeout": self._timeout, "max_retries": 0}
 
 
 _PATHS: dict[tuple[str, str], Callable[[LiteLLMProvider, ApiRequest], Any]] = {
@@ -112,10 +135,10 @@ _PATHS: dict[tuple[str, str], Callable[[LiteLLMProvider, ApiRequest], Any]] = {
 
 
 class _Events:
-    """LiteLLM's chunks as server-sent events."""
+    """LiteLLM's chunks as server-sent events; `usage` is whether the client asked for it."""
 
-    def __init__(self, chunks: Any, translated: _Translated) -> None:
-        self._chunks, self._translated = chunks, translated
+    def __init__(self, chunks: Any, translated: _Translated, usage: bool) -> None:
+        self._chunks, self._translated, self._usage = chunks, translated, usage
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._chunks)
@@ -123,7 +146,8 @@ class _Events:
             chunk = await self._translated(anext(chunks, None))
             if chunk is None:
                 break
-            yield b"data: " + chunk.model_dump_json(exclude_unset=True).encode() + b"\n\n"
+            normal = litellm_chunk(_plain(chunk), self._usage)
+            yield b"data: " + json.dumps(normal, ensure_ascii=False).encode() + b"\n\n"
         yield b"data: [DONE]\n\n"
 
     async def aclose(self) -> None:
@@ -148,8 +172,54 @@ class _Translated:
         except tuple(kind for kind, _ in self._known) as failure:
             for kind, error in self._known:
                 if isinstance(failure, kind):
-                    raise error(str(failure)) from failure
+                    raise _told(failure, error) from failure
             raise
+
+
+def _told(failure: Any, kind: type[ApiError]) -> ApiError:
+    """What the hosted side said in OpenAI's words where it did, else LiteLLM's sentence."""
+    before = failure.__context__
+    said = _facts(failure) or _facts(before)
+    headers = getattr(failure, "litellm_response_headers", None) or getattr(before, "headers", None)
+    kept = {k: v for k, v in dict(headers or {}).items() if k.lower() in _ERROR_HEADERS}
+    text = said.get("message") or str(failure)
+    if "LLM Provider NOT provided" in text:
+        return ModelNotFound(text.removeprefix("litellm.BadRequestError: "), param="model")
+    told = kind(text, param=said.get("param"), code=said.get("code"), headers=kept)
+    if isinstance(said.get("type"), str):
+        vars(told)["type"] = said["type"]
+    return told
+
+
+_ERROR_HEADERS = frozenset({"retry-after", "retry-after-ms", "x-request-id"})
+
+
+def _facts(failure: Any) -> dict[str, Any]:
+    body = getattr(failure, "body", None)
+    body = body.get("error", body) if isinstance(body, dict) else {}
+    return {k: v for k, v in body.items() if isinstance(v, str)} if isinstance(body, dict) else {}
+
+
+def _only(body: dict[str, Any], table: Object) -> dict[str, Any]:
+    """The body, if it has OpenAI's parameters alone.
+
+    LiteLLM takes its own arguments by the same names (`api_base`, `api_key`, `fallbacks`, ...): a
+    client that could send those would choose where the key goes.
+    """
+    for name in body:
+        if name not in table.fields:
+            raise InvalidRequest(
+                f"Unrecognized request argument supplied: {name}",
+                param=name,
+                code="unknown_parameter",
+            )
+    return body
+
+
+def _headers(answer: Any) -> dict[str, str]:
+    """The hosted side's own headers, as far as they are about the request and not the hop."""
+    given = getattr(answer, "_response_headers", None)
+    return kept(given, NOT_RETURNED | {"content-type"}) if given else {}
 
 
 def _plain(answer: Any) -> dict[str, Any]:

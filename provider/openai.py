@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from provider.base import ApiRequest, ApiResponse
-from provider.errors import ApiError, BadGateway, UpstreamTimeout
+from provider.errors import ApiError, BadGateway, ConfigurationError, UpstreamTimeout
 from provider.sdk_http import httpx
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 _NOT_SENT = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "authorization", "cookie"}
-_NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server"}
+NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server"}
 
 _FAILURES: tuple[tuple[type[Exception], type[ApiError], str], ...] = (
     (httpx.ConnectTimeout, UpstreamTimeout, "did not accept a connection in time"),
@@ -56,6 +57,11 @@ class OpenAIProvider:
     """
 
     def __init__(self, settings: Settings) -> None:
+        if settings.openai_http2 == "on" and find_spec("h2") is None:
+            raise ConfigurationError(
+                "OPENAI_HTTP2='on' needs the package 'h2', which is not installed: "
+                "pip install 'sllm-provider[http2]', or set OPENAI_HTTP2=off."
+            )
         self._settings = settings
         self._base_url = settings.openai_base_url
         # A connection pool belongs to the event loop that opened its sockets.
@@ -73,7 +79,7 @@ class OpenAIProvider:
         )
         with self._translated():
             response = await client.send(outgoing, stream=True)
-        headers = _kept(response.headers, _NOT_RETURNED)
+        headers = kept(response.headers, NOT_RETURNED)
         stream = UpstreamStream(self, response)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             return ApiResponse(response.status_code, headers, stream)
@@ -81,14 +87,21 @@ class OpenAIProvider:
         return ApiResponse(response.status_code, headers, await whole.read())
 
     async def aclose(self) -> None:
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        """Closes every event loop's pool, each in the loop that opened its sockets."""
+        here = asyncio.get_running_loop()
+        pools, self._clients = list(self._clients.items()), WeakKeyDictionary()
+        for loop, client in pools:
+            if loop is here:
+                await client.aclose()
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+                await asyncio.wrap_future(closing)
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = httpx.AsyncClient(
+                http2=self._settings.openai_http2 == "on",
                 timeout=httpx.Timeout(self._settings.openai_timeout, connect=5.0),
                 limits=httpx.Limits(max_connections=1000, max_keepalive_connections=100),
                 # One client's cookies must not travel with another client's requests.
@@ -101,7 +114,7 @@ class OpenAIProvider:
         return f"{url}?{request.query}" if request.query else url
 
     def _headers(self, request: ApiRequest) -> dict[str, str]:
-        headers = _kept(request.headers, _NOT_SENT)
+        headers = kept(request.headers, _NOT_SENT)
         # Whoever wraps this provider reads the body, so it is asked for uncompressed.
         headers["accept-encoding"] = "identity"
         key = self._settings.openai_api_key
@@ -143,7 +156,7 @@ class UpstreamStream:
         await self._response.aclose()
 
 
-def _kept(headers: Mapping[str, str], left_out: frozenset[str]) -> dict[str, str]:
+def kept(headers: Mapping[str, str], left_out: frozenset[str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items() if name.lower() not in left_out}
 
 

@@ -190,6 +190,11 @@ class OpenAISettings(BaseSettings):
         description="Whether requests are adapted to newer models (max_tokens becomes "
         "max_completion_tokens, ...): on or off.",
     )
+    openai_http2: Literal["on", "off"] = Field(
+        "off",
+        description="Whether the hosted API is asked over HTTP/2 where it offers it (extra "
+        "`http2`): on or off.",
+    )
     openai_timeout: float = Field(
         600.0, gt=0, description="Seconds until a hosted request is given up."
     )

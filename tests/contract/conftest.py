@@ -36,6 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents and inspect.iscoroutinefunction(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+        if here in item.path.parents and "[litellm" in item.name:
+            # LiteLLM's and its pydantic models' own warnings, raised at their first use.
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 class Opened(dict[str, Target]):

@@ -43,6 +43,7 @@ class StandIn:
             method=scope["method"],
             path=scope["path"],
             query=scope["query_string"].decode("latin-1"),
+            http_version=scope.get("http_version", "1.1"),
             raw_headers=tuple((bytes(k), bytes(v)) for k, v in scope["headers"]),
         )
         self.requests.append(request)

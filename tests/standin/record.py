@@ -19,6 +19,7 @@ class Recorded:
     query: str
     raw_headers: tuple[tuple[bytes, bytes], ...]
     body: bytes = b""
+    http_version: str = "1.1"
     fault: str | None = None
     status: int | None = None
     answer: bytes = b""

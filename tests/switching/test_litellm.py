@@ -121,3 +121,21 @@ def test_importing_it_asks_no_network_and_waits_for_the_first_request() -> None:
         "p._litellm()\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["api_base", "api_key", "fallbacks", "timeout", "mock_response"])
+async def test_a_client_cannot_use_litellms_own_arguments(
+    settings: Settings, standin: StandIn, name: str
+) -> None:
+    """`api_base` in a body would send the server's key to whoever asks for it."""
+    before = len(standin.requests)
+    with pytest.raises(InvalidRequest) as refused:
+        await LiteLLMProvider(settings).answer(chat(**{name: "http://127.0.0.1:9/v1"}))
+    assert refused.value.param == name
+    assert len(standin.requests) == before
+
+
+async def test_errors_keep_the_hosted_sides_code_and_parameter(settings: Settings) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await LiteLLMProvider(settings).answer(chat(n=0))
+    assert (refused.value.param, refused.value.code) == ("n", "integer_below_min_value")
