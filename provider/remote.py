@@ -55,10 +55,11 @@ class Remote:
             return await self._other(request)
         chat.parse(request.json)
         model = await self._model(request.json["model"])
-        response = await self._ask(request.with_json({**request.json, "model": model}))
+        response = await self._ask(request.with_json(_sent(request.json, model)))
         if isinstance(response.body, bytes):
             return _normal(response, normal_completion)
-        return replace(response, body=_NormalStream(response.body))
+        usage = bool((request.json.get("stream_options") or {}).get("include_usage"))
+        return replace(response, body=_NormalStream(response.body, usage))
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -94,6 +95,8 @@ class Remote:
         raise ModelNotFound.of(asked)
 
     def _resolve(self, asked: str) -> str | None:
+        if asked not in self._served and asked == self._settings.openai_embedding_model:
+            return None
         aliases = self._settings.model_aliases
         target = asked if asked in self._served else aliases.get(asked, aliases.get("*"))
         default = self._settings.local_llm_name or next(iter(self._served), None)
@@ -122,14 +125,14 @@ class Remote:
 class _NormalStream:
     """Another server's events as OpenAI would send them."""
 
-    def __init__(self, body: ByteStream) -> None:
-        self._body = body
+    def __init__(self, body: ByteStream, usage: bool) -> None:
+        self._body, self._usage = body, usage
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         rest = b""
         async for piece in self._body:
             *lines, rest = (rest + piece).split(b"\n")
-            events = b"".join(_event(line) for line in lines)
+            events = b"".join(_event(line, self._usage) for line in lines)
             if events:
                 yield events
 
@@ -137,7 +140,23 @@ class _NormalStream:
         await self._body.aclose()
 
 
-def _event(line: bytes) -> bytes:
+def _sent(body: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """The request under the served name, texts in parts joined as OpenAI's model sees them (vLLM
+    would put a line break between them)."""
+    messages = [
+        {**message, "content": _joined(message.get("content"))} if "content" in message else message
+        for message in body["messages"]
+    ]
+    return {**body, "model": model, "messages": messages}
+
+
+def _joined(content: Any) -> Any:
+    if not isinstance(content, list) or any(part.get("type") != "text" for part in content):
+        return content
+    return "".join(part["text"] for part in content)
+
+
+def _event(line: bytes, usage: bool) -> bytes:
     """One line of a stream; comments and event names, which OpenAI does not send, are dropped."""
     data = line.removeprefix(b"data:").strip()
     if not line.startswith(b"data:") or not data:
@@ -146,6 +165,8 @@ def _event(line: bytes) -> bytes:
         return b"data: [DONE]\n\n"
     read = json.loads(data)
     chunk = normal_error(read, 500) if "error" in read else normal_chunk(read)
+    if usage and "error" not in chunk:
+        chunk.setdefault("usage", None)
     return (
         b"data: "
         + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()

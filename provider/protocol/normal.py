@@ -31,6 +31,7 @@ _USAGE = (
     "prompt_tokens_details",
     "completion_tokens_details",
 )
+_NO_PREDICTION = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
 _REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 
 
@@ -42,6 +43,7 @@ def normal_completion(body: Mapping[str, Any]) -> dict[str, Any]:
     ]
     for choice in choices:
         choice["finish_reason"] = _reason(choice.get("finish_reason")) or "stop"
+        choice["logprobs"] = _logprobs(choice["logprobs"])
     result = {**_kept(body, _BODY), "object": "chat.completion", "choices": choices}
     if body.get("usage") is not None:
         result["usage"] = _usage(body["usage"])
@@ -54,6 +56,7 @@ def normal_chunk(body: Mapping[str, Any]) -> dict[str, Any]:
         {
             **_kept(choice, _CHOICE, logprobs=None),
             "finish_reason": _reason(choice.get("finish_reason")),
+            "logprobs": _logprobs(choice.get("logprobs")),
             "delta": _delta(choice.get("delta") or {}),
         }
         for choice in body.get("choices") or ()
@@ -84,10 +87,19 @@ def normal_error(body: Any, status: int) -> dict[str, Any]:
         "error": {
             "message": text,
             "type": _TYPES.get(status, "server_error"),
-            "param": facts.get("param") if isinstance(facts.get("param"), str) else None,
+            "param": _param(facts, text),
             "code": code if isinstance(code, str) and not code.isdigit() else _code(text, status),
         }
     }
+
+
+def _param(facts: Mapping[str, Any], text: str) -> str | None:
+    """The request's parameter; vLLM names its own internal one, or none for a schema."""
+    if "maximum context length" in text:
+        return "messages"
+    if text.startswith("Grammar error"):
+        return "response_format"
+    return facts["param"] if isinstance(facts.get("param"), str) else None
 
 
 def _code(text: str, status: int) -> str | None:
@@ -116,8 +128,15 @@ def _empty(name: str, value: Any) -> bool:
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's counts; a prediction, which only OpenAI uses, is accounted for as unused."""
     kept = _kept(usage, _USAGE)
-    return {name: value for name, value in kept.items() if value is not None}
+    counts = {name: value for name, value in kept.items() if value is not None}
+    return {"completion_tokens_details": dict(_NO_PREDICTION), **counts}
+
+
+def _logprobs(logprobs: Any) -> Any:
+    """A refusal has logprobs of its own in OpenAI's shape, null where nothing was refused."""
+    return {"refusal": None, **logprobs} if isinstance(logprobs, Mapping) else None
 
 
 def _reason(reason: Any) -> str | None:

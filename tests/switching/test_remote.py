@@ -116,7 +116,13 @@ async def test_an_answer_comes_in_openais_shape_under_the_served_name() -> None:
         "refusal": None,
     }
     assert "kv_transfer_params" not in body
-    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    unused = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+    assert body["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+        "completion_tokens_details": unused,
+    }
 
 
 async def test_a_stream_comes_in_openais_shape() -> None:

@@ -8,6 +8,7 @@ checkpoint is converted to Llama's layout, which vLLM loads as it is.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +55,10 @@ def _command(binaries: Path, model: Path, port: int) -> list[str]:
     command = [str(binaries / "python"), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(model), "--port", str(port)]
     command += ["--host", "127.0.0.1", "--served-model-name", "exaone-demo", "--enforce-eager"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    # Without this a schema runs into whitespace until max_tokens.
+    structured = {"backend": "guidance", "disable_any_whitespace": True}
+    command += ["--structured-outputs-config", json.dumps(structured)]
     return [*command, "--max-model-len", "4096", "--dtype", "bfloat16"]
 
 
