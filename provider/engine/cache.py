@@ -82,6 +82,10 @@ class Slot:
         held = self.slab.kv[:, :, self.index, :length].transpose(2, 3).unsqueeze(2)
         return held[:, 0].unbind(0), held[:, 1].unbind(0)
 
+    def clear(self) -> None:
+        """Takes out what another row has left."""
+        self.slab.kv[:, :, self.index].zero_()
+
     def copy_from(self, other: Slot, length: int) -> None:
         """Takes over the first `length` tokens of another slot."""
         self.slab.kv[:, :, self.index, :length] = other.slab.kv[:, :, other.index, :length]
@@ -108,7 +112,10 @@ class KVCache:
         slabs = self._slabs.setdefault(capacity, [])
         for slab in slabs:
             if slab.free:
-                return Slot(slab, slab.free.pop())
+                slot = Slot(slab, slab.free.pop())
+                if self.shape.device.type != "cpu":
+                    slot.clear()  # a row that failed may have left NaN past the new row's end
+                return slot
         slots = max(1, self.shape.slab_tokens // capacity)
         slots = min(slots, (self.shape.budget - self.allocated) // capacity)
         if slots < 1:

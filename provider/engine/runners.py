@@ -30,7 +30,16 @@ def runner_of(model: PreTrainedModel) -> Runner:
 
 def _general(model: PreTrainedModel) -> ModelRunner:
     runner = ModelRunner(model)
-    check_attention(model, runner)
+    try:
+        check_attention(model, runner)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{type(model).__name__} cannot be run by the engine ({type(error).__name__}: "
+            f"{error}); expected a causal language model made of attention layers alone; serve "
+            "this model with vLLM and set LOCAL_LLM_BASE_URL."
+        ) from error
     embedding: Any = model.get_input_embeddings()
     pack_modules(model, shared=embedding.weight)
     return runner

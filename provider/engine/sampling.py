@@ -8,6 +8,7 @@ or without drafts.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections import Counter
 
@@ -46,12 +47,13 @@ class RowSampler:
         """The token at `position` of the answer.
 
         `logits` is `[vocabulary]` float32 and is not changed; `mask` has one bit per token, lowest
-        first, None means that all are allowed. Raises ValueError if no token is allowed.
+        first, None means that all are allowed. Raises ValueError if no token is allowed, and for
+        logits that are not numbers.
         """
         values = logits if self.plain else self._adjust(logits.clone())
         if mask is None:
             return self._draw(values, position)
-        best = int(values.argmax())
+        best = _best(values)
         if self.greedy and _allowed(mask, best):
             return best
         ids = _few(mask, values.shape[0])
@@ -77,7 +79,7 @@ class RowSampler:
 
     def _draw(self, values: Tensor, position: int) -> int:
         if self.greedy:
-            return int(values.argmax())
+            return _best(values)
         scaled = values / self.sampling.temperature
         if self.sampling.top_p < 1:
             return _nucleus(scaled, self.sampling.top_p, self._uniform(position))
@@ -115,9 +117,19 @@ def _nucleus(scaled: Tensor, top_p: float, uniform: float) -> int:
     return int(ids[_inverse(values[:kept], uniform)])
 
 
+def _best(values: Tensor) -> int:
+    """The index of the largest value. Raises ValueError where one is NaN, which counts as such."""
+    best = int(values.argmax())
+    if math.isnan(values[best]):
+        raise ValueError("the model's logits are not numbers")
+    return best
+
+
 def _inverse(weights: Tensor, uniform: float) -> int:
     """The index at which the cumulated weights pass `uniform` of their sum."""
     sums = weights.double().cumsum(0)
+    if math.isnan(sums[-1]):
+        raise ValueError("the model's logits are not numbers")
     at = int(torch.searchsorted(sums, sums[-1] * uniform, right=True))
     return min(at, weights.shape[0] - 1)
 

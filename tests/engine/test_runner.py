@@ -12,6 +12,7 @@ from transformers import (
     Exaone4Config,
     GPT2Config,
     LlamaConfig,
+    MambaConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -171,4 +172,11 @@ def test_attention_that_the_engine_does_not_reproduce_is_refused() -> None:
     for block in model.transformer.h:
         block.attn.layer_idx = 0  # both layers would read and write the same keys
     with pytest.raises(ConfigurationError, match="GPT2LMHeadModel"):
+        runner_of(model)
+
+
+def test_a_model_without_attention_is_refused_in_a_sentence() -> None:
+    config = MambaConfig(vocab_size=160, hidden_size=64, num_hidden_layers=2)
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(ConfigurationError, match="MambaForCausalLM"):
         runner_of(model)
