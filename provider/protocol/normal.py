@@ -32,6 +32,7 @@ _USAGE = (
     "completion_tokens_details",
 )
 _NO_PREDICTION = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+_GRAMMAR = "Grammar error"
 _REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 
 
@@ -82,6 +83,8 @@ def normal_error(body: Any, status: int) -> dict[str, Any]:
     facts = said if isinstance(said, Mapping) else {}
     message = facts.get("message") or facts.get("detail") or (said if isinstance(said, str) else "")
     text = str(message or f"The server failed with status {status}.")
+    if text.startswith(_GRAMMAR):
+        text = f"Invalid schema for response_format: {text}"
     code = facts.get("code")
     return {
         "error": {
@@ -97,7 +100,7 @@ def _param(facts: Mapping[str, Any], text: str) -> str | None:
     """The request's parameter; vLLM names its own internal one, or none for a schema."""
     if "maximum context length" in text:
         return "messages"
-    if text.startswith("Grammar error"):
+    if _GRAMMAR in text:
         return "response_format"
     return facts["param"] if isinstance(facts.get("param"), str) else None
 
