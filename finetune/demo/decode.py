@@ -1,15 +1,13 @@
 """Greedy decoding of many prompts at once, free or under a JSON schema.
 
 Small on purpose: evaluation needs no more, and it measures the checkpoint apart from the engine
-that serves it. The constraint is llguidance's, with the separators of the one serialisation, and
-loops end as the engine's do.
+that serves it. The constraint is llguidance's, with the separators of the one serialisation.
 """
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from llguidance import LLMatcher
 from llguidance.hf import from_tokenizer
@@ -17,9 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from provider.engine.exaone import ExaoneForCausalLM
-from provider.engine.limits import Limits
-from provider.engine.loops import LoopGuard, TokenClasses
-from provider.engine.token_bytes import TokenBytes
 from provider.protocol.serial import ITEM_SEPARATOR, KEY_SEPARATOR
 
 
@@ -65,7 +60,7 @@ def decode(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        chosen = rules.choose(output.logits[:, -1].float(), open_rows, written)
+        chosen = rules.choose(output.logits[:, -1].float(), open_rows)
         for row in open_rows.nonzero().flatten().tolist():
             token = int(chosen[row])
             if token == tokenizer.eos_token_id:
@@ -89,20 +84,15 @@ class _Rules:
         if schema is not None:
             vocabulary, text = from_tokenizer(tokenizer), grammar(schema)
             self.matchers = [LLMatcher(vocabulary, text) for _ in range(rows)]
-        of_token = TokenBytes(tokenizer.backend_tokenizer)
-        special = set(tokenizer.all_special_ids)
-        data = [b"" if i in special else of_token[i] for i in range(len(tokenizer))]
-        classes = TokenClasses(data)
-        self._guards = [LoopGuard(Limits.loop_tokens, data, lambda: classes) for _ in self.matchers]
 
-    def choose(self, logits: Tensor, open_rows: Tensor, written: list[list[int]]) -> Tensor:
+    def choose(self, logits: Tensor, open_rows: Tensor) -> Tensor:
         """The best allowed token of every row; [rows] int64. Closed rows get any."""
         for row, matcher in enumerate(self.matchers):
             if open_rows[row]:
-                mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-                mask = self._guards[row].narrow(mask, written[row], 0)
-                allowed = np.unpackbits(mask, count=logits.shape[1], bitorder="little")
-                logits[row, torch.from_numpy(allowed) == 0] = -torch.inf
+                allowed = torch.frombuffer(
+                    bytearray(matcher.compute_logit_bias()), dtype=torch.uint8
+                )
+                logits[row, allowed[: logits.shape[1]] == 0] = -torch.inf
         chosen = logits.argmax(dim=-1)
         for row, matcher in enumerate(self.matchers):
             if open_rows[row]:
