@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -54,7 +55,7 @@ def answer(engine: Engine, case: dict[str, Any]) -> Result:
 
         return on_event
 
-    constraint = compile(case["schema"]) if case["schema"] else None
+    constraint = compile(json.loads(case["schema"])) if case["schema"] else None
     bias = () if constraint else tuple((token, -100.0) for token in engine.vocabulary.eos)
     for index, prompt in enumerate(case["prompts"]):
         sampling = Sampling(temperature=0, logit_bias=bias)
