@@ -26,6 +26,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "model": Subcommand("provider.engine.cli:model", "local", "Inspect and convert checkpoints."),
     "lint": Subcommand("provider.protocol.cli:lint", "schema", "Check a schema for both sides."),
     "db": Subcommand("migrations.cli:db", "vectors", "Migrate and backfill the vectors."),
+    "finetune": Subcommand("finetune.cli:finetune", "finetune", "Train, merge, export, evaluate."),
     "demo": Subcommand("finetune.demo.cli:demo", "finetune", "Make the demo models again."),
 }
 

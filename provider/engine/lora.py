@@ -88,6 +88,13 @@ class LoraAdapter:
 
 def read_adapter(folder: Path, checkpoint: Checkpoint) -> LoraAdapter:
     """The adapter in `folder` for the loaded model; `AdapterRefused` with every reason at once."""
+    return read_adapter_for(folder, checkpoint.card, linear_shapes(checkpoint.model))
+
+
+def read_adapter_for(
+    folder: Path, card: ModelCard, shapes: Mapping[str, tuple[int, int]]
+) -> LoraAdapter:
+    """The same for a model that is not loaded; `shapes` as `linear_shapes` gives them."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise AdapterRefused(folder, [f"it has no {name}; expected a PEFT adapter directory"])
@@ -96,12 +103,11 @@ def read_adapter(folder: Path, checkpoint: Checkpoint) -> LoraAdapter:
     names = list(read_file_headers(folder / WEIGHTS))
     data = (folder / WEIGHTS).read_bytes()
     problems = config.problems() + _manifest_problems(
-        manifest, checkpoint.card, config, names, hashlib.sha256(data).hexdigest()
+        manifest, card, config, names, hashlib.sha256(data).hexdigest()
     )
     if config.problems():
         raise AdapterRefused(folder, problems)
-    shapes = linear_shapes(checkpoint.model)
-    modules = _modules(load_tensors(data), config, shapes, checkpoint.card.layout, problems)
+    modules = _modules(load_tensors(data), config, shapes, card.layout, problems)
     if problems:
         raise AdapterRefused(folder, problems)
     stated = manifest.get("licence")

@@ -1,0 +1,1 @@
+"""Merge an adapter into its base, check the result, export it for other runtimes, bundle it."""
