@@ -27,10 +27,11 @@ from provider.protocol.toolspec import TOOL, tools
 from provider.protocol.values import type_word
 
 _KINDS = ("messages", "conversations", "instruction")
-_KNOWN = (
+KNOWN = (
     *(*_KINDS, "input", "output", "system", "agent_type", "tools", "functions"),
     *("response_format", "parallel_tool_calls", "model"),
 )
+"""Columns that are read."""
 _EXPECTED = "expected messages, conversations, or instruction with output"
 _SPEAKERS = {"human": "user", "gpt": "assistant"}
 _TOOLS = Array(TOOL)
@@ -140,9 +141,9 @@ def _of_type(stated: Mapping[str, Any], field: str, kind: type) -> Any:
 
 @lru_cache(maxsize=1024)
 def _misspelt(names: tuple[str, ...]) -> tuple[str, str] | None:
-    free = [name for name in _KNOWN if name not in names]
+    free = [name for name in KNOWN if name not in names]
     for name in names:
-        if name not in _KNOWN and (near := difflib.get_close_matches(name, free, 1, 0.85)):
+        if name not in KNOWN and (near := difflib.get_close_matches(name, free, 1, 0.85)):
             return name, near[0]
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,8 +120,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; a key that stands twice in it or inside it is noted, and passed up to the line."""
     read = dict(pairs)
     if len(read) < len(pairs):
-        names = [key for key, _ in pairs]
-        return {_TWICE: next(name for name in names if names.count(name) > 1)}
+        counts = Counter(key for key, _ in pairs)
+        return {_TWICE: counts.most_common(1)[0][0]}
     for value in read.values():
         for inner in value if isinstance(value, list) else (value,):
             if isinstance(inner, dict) and _TWICE in inner:

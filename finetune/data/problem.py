@@ -13,13 +13,14 @@ Severity = Literal["error", "warning"]
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding. `line` counts from 1 (0: the file as a whole); `field` reads
-    `messages[0].content`, or is "" for the line as a whole."""
+    `messages[0].content`, or is "" for the line as a whole. `kind` groups findings of one sort."""
 
     source: str
     line: int
     field: str
     reason: str
     severity: Severity = "error"
+    kind: str = "format"
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line else self.source
