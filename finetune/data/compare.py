@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from finetune.data.duplicates import near_duplicates
+from finetune.data.duplicates import near_duplicates, near_matches
 from finetune.data.facts import Facts
 from finetune.data.problem import Problem, Severity
 
@@ -43,11 +43,11 @@ def leaks(training: Sequence[Facts], validation: Sequence[Facts], near: float) -
         what = "is" if first.digest == row.digest else "asks the same as"
         yield _found(row, f"{what} {first.place}, which is trained on", "leak", "error")
     if near and unseen:
-        both = [*training, *unseen]
-        for pair in near_duplicates([row.text for row in both], near):
-            if pair.later >= len(training) > pair.first:
-                why = f"nearly is {both[pair.first].place}, which is trained on (resemblance"
-                yield _found(both[pair.later], f"{why} {pair.resemblance:.2f})", "leak")
+        texts = [row.text for row in unseen]
+        for pair in near_matches(texts, [row.text for row in training], near):
+            place = training[pair.first].place
+            why = f"nearly is {place}, which is trained on (resemblance {pair.resemblance:.2f})"
+            yield _found(unseen[pair.later], why, "leak")
 
 
 def _found(row: Facts, reason: str, kind: str, severity: Severity = "warning") -> Problem:

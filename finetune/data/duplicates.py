@@ -3,7 +3,7 @@
 Broder, "On the resemblance and containment of documents" (1997); banding as in Leskovec et al.,
 "Mining of Massive Datasets", chapter 3. Twelve bands of five find a pair of resemblance 0.85 with
 probability 0.999. Among many texts that share a band (templates), each is compared with the first
-sixteen that differ, not with all.
+16 (256 across a split) that differ, not with all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Codes = NDArray[np.uint32]
 GRAM = 5
 _BANDS, _ROWS = 12, 5
 _CHUNK = 8192
-_REPRESENTATIVES = 16
+_REPRESENTATIVES, _MATCHED = 16, 256
 _SLACK = 0.2
 """A signature of 60 values is off by 0.2 about once in a thousand pairs."""
 
@@ -54,45 +54,95 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[Pair]:
 
     `texts` are normal already. Texts shorter than one 5-gram only resemble equal ones.
     """
-    if not texts:
-        return []
-    signatures = np.stack([_signature(_grams(text)) for text in texts])
+    signatures = _signatures(texts)
     found: dict[int, Pair] = {}
-    for one, other in _candidates(signatures, threshold, found):
-        first, later = sorted((one, other))
-        close = resemblance(texts[first], texts[later])
-        if close >= threshold:
-            found[later] = Pair(first, later, close)
+    for members in _buckets(signatures):
+        kept = members[:1]
+        for member in members[1:]:
+            if member in found:
+                continue
+            for first in _alike(signatures, kept, member, threshold)[:1]:
+                if (close := resemblance(texts[first], texts[member])) >= threshold:
+                    found[member] = Pair(first, member, close)
+            if member not in found and len(kept) < _REPRESENTATIVES:
+                kept.append(member)
+    return [found[member] for member in sorted(found)]
+
+
+def near_matches(texts: Sequence[str], against: Sequence[str], threshold: float) -> list[Pair]:
+    """One pair for each of `texts` (`later`) that resembles one of `against` (`first`)."""
+    signatures = _signatures([*against, *texts])
+    found: dict[int, Pair] = {}
+    for members in _buckets(signatures):
+        known = [member for member in members if member < len(against)][:_MATCHED]
+        for member in members if known else ():
+            later = member - len(against)
+            if later < 0 or later in found:
+                continue
+            for first in _alike(signatures, known, member, threshold)[:_REPRESENTATIVES]:
+                if (close := resemblance(against[first], texts[later])) >= threshold:
+                    found[later] = Pair(first, later, close)
+                    break
     return [found[later] for later in sorted(found)]
 
 
-def _candidates(
-    signatures: Codes, threshold: float, found: dict[int, Pair]
-) -> Iterator[tuple[int, int]]:
-    """Pairs whose signatures agree in a band and, all in all, nearly to the threshold."""
+def near_groups(texts: Sequence[str], threshold: float) -> list[int]:
+    """For each text the number of its group; texts that resemble each other are in one group."""
+    signatures = _signatures(texts)
+    groups = Groups(len(texts))
+    for members in _buckets(signatures):
+        kept: list[int] = []
+        for member in members:
+            for other in _alike(signatures, kept, member, threshold):
+                if groups.of(other) != groups.of(member) and (
+                    resemblance(texts[other], texts[member]) >= threshold
+                ):
+                    groups.join(other, member)
+            if len(kept) < _MATCHED:
+                kept.append(member)
+    return [groups.of(index) for index in range(len(texts))]
+
+
+class Groups:
+    """Things that belong together, by number; a group is known by its smallest member."""
+
+    def __init__(self, size: int) -> None:
+        self._above = list(range(size))
+
+    def of(self, member: int) -> int:
+        while (above := self._above[member]) != member:
+            self._above[member] = self._above[above]
+            member = above
+        return member
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.of(one), self.of(other)))
+        self._above[high] = low
+
+
+def _buckets(signatures: Codes) -> Iterator[list[int]]:
+    """Texts that share all values of a band, in their order."""
     for band in range(_BANDS):
         part = np.ascontiguousarray(signatures[:, band * _ROWS : (band + 1) * _ROWS])
         buckets: dict[bytes, list[int]] = defaultdict(list)
         for index, key in enumerate(part):
             buckets[key.tobytes()].append(index)
-        for members in buckets.values():
-            if len(members) > 1:
-                yield from _within(members, signatures, threshold, found)
+        yield from (members for members in buckets.values() if len(members) > 1)
 
 
-def _within(
-    members: list[int], signatures: Codes, threshold: float, found: dict[int, Pair]
-) -> Iterator[tuple[int, int]]:
-    representatives = [members[0]]
-    for member in members[1:]:
-        if member in found:
-            continue
-        agree = (signatures[representatives] == signatures[member]).mean(axis=1)
-        best = int(agree.argmax())
-        if agree[best] >= threshold - _SLACK:
-            yield representatives[best], member
-        if member not in found and len(representatives) < _REPRESENTATIVES:
-            representatives.append(member)
+def _alike(signatures: Codes, others: list[int], member: int, threshold: float) -> list[int]:
+    """Those of `others` whose signatures agree nearly to the threshold, the nearest first."""
+    if not others:
+        return []
+    agree = (signatures[others] == signatures[member]).mean(axis=1)
+    order = np.argsort(-agree, kind="stable")
+    return [others[place] for place in order if agree[place] >= threshold - _SLACK]
+
+
+def _signatures(texts: Sequence[str]) -> Codes:
+    if not texts:
+        return np.empty((0, _BANDS * _ROWS), np.uint32)
+    return np.stack([_signature(_grams(text)) for text in texts])
 
 
 def _grams(text: str) -> Codes:
