@@ -54,6 +54,13 @@ class ApiRequest:
         encoded = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return replace(self, body=encoded)
 
+    def with_headers(self, headers: Mapping[str, str]) -> ApiRequest:
+        """The same request with other headers; a body that was parsed is not parsed again."""
+        changed = replace(self, headers=headers)
+        if "json" in self.__dict__:
+            changed.__dict__["json"] = self.__dict__["json"]
+        return changed
+
 
 @runtime_checkable
 class ByteStream(Protocol):

@@ -3,8 +3,9 @@
 Adding a provider is a module with `build(settings) -> Provider` and one line in `PROVIDERS`.
 From the outside in, one side of the whole is
 
-    Switchboard > Routes > Switch > Fallback > Shadow > Meter > Record > Integrity > Adapt > openai
-                                                        Meter > local
+    Switchboard > Routes > Switch > Fallback > Shadow > one provider or two, each of which is
+        Traced > Meter > Record > Integrity > Adapt > openai
+        Traced > Meter > local
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, cast
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from provider.base import ApiRequest, Provider
     from provider.overrides import Overrides, Side
     from provider.settings import Settings
@@ -84,6 +87,23 @@ def make(name: str, settings: Settings) -> Provider:
     return cast("Callable[[Settings], Provider]", builder)(settings)
 
 
+def tracer(settings: Settings) -> Tracer | None:
+    """What makes spans where `LLM_TRACING` asks for them; None, and nothing imported, where not.
+
+    Raises `ConfigurationError` when the extra is not installed.
+    """
+    if settings.llm_tracing == "off":
+        return None
+    try:
+        from provider.tracing.export import tracer_for
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"LLM_TRACING={settings.llm_tracing!r} needs the package {error.name!r}, which is not "
+            "installed: pip install 'sllm-provider[tracing]', or set LLM_TRACING=off."
+        ) from error
+    return tracer_for(settings)
+
+
 def _side(
     side: Side,
     defaults: dict[Side, str],
@@ -128,7 +148,15 @@ class _Parts:
             provider = Integrity(provider)
             if settings.llm_record is not None:
                 provider = Record(provider, Journal(settings.llm_record), name)
-        return Meter(provider, name)
+        return self._traced(Meter(provider, name), name)
+
+    def _traced(self, provider: Provider, name: str) -> Provider:
+        used = tracer(self._settings)
+        if used is None:
+            return provider
+        from provider.tracing.around import traced
+
+        return traced(provider, name, self._settings, used)
 
     def _bare(self, name: str) -> Provider:
         if name == "local" and self._settings.local_llm_base_url:

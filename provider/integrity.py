@@ -16,8 +16,8 @@ from typing import Any
 
 from provider.base import ApiRequest, ApiResponse, ByteStream, Holder
 from provider.errors import ApiError, BadGateway
+from provider.events import EventReader, Events
 
-_DATA = b"data:"
 _LONGEST_LINE = 16 * 2**20
 
 
@@ -97,38 +97,32 @@ class _Checked:
 
     def __init__(self, body: ByteStream) -> None:
         self._body = body
-        self._line = b""
+        self._reader = EventReader()
         self._finished: dict[int, bool] = {}
-        self._done = False
         self._failed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        reader = self._reader
         async for piece in self._body:
-            *lines, self._line = (self._line + piece).split(b"\n")
-            for line in lines:
-                self._see(line)
-            if len(self._line) > _LONGEST_LINE:
+            chunks = [self._seen(chunk) for chunk in reader.parse(piece)]
+            if len(reader.rest) > _LONGEST_LINE:
                 raise BadGateway("The upstream's stream has a line without an end.")
-            yield piece
-        whole = bool(self._finished) and all(self._finished.values()) and self._done
+            yield Events.of(piece, chunks)
+        whole = bool(self._finished) and all(self._finished.values()) and reader.done
         if not (whole or self._failed):
             raise BadGateway("The upstream's stream ended before its answer was complete.")
 
     async def aclose(self) -> None:
         await self._body.aclose()
 
-    def _see(self, line: bytes) -> None:
-        if not line.startswith(_DATA):
-            return
-        data = line[len(_DATA) :].strip()
-        if data == b"[DONE]":
-            self._done = True
-            return
-        chunk = _object(data)
+    def _seen(self, chunk: dict[str, Any] | None) -> dict[str, Any]:
         if chunk is None:
             raise BadGateway("The upstream's stream carries an event that is not JSON.")
         self._failed = self._failed or "error" in chunk
         for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict):
+                raise BadGateway("The upstream's stream carries a choice that is not an object.")
             ended = choice.get("finish_reason") is not None
             index = choice.get("index", 0)
             self._finished[index] = self._finished.get(index, False) or ended
+        return chunk

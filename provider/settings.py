@@ -161,6 +161,18 @@ class FallbackSettings(BaseSettings):
     llm_record: Path | None = Field(
         None, description="File that hosted exchanges are recorded to, as training data."
     )
+    llm_tracing: Literal["off", "otlp", "console"] = Field(
+        "off",
+        description="OpenTelemetry traces (extra `tracing`): off, otlp (to "
+        "OTEL_EXPORTER_OTLP_ENDPOINT) or console.",
+    )
+    llm_tracing_content: Literal["on", "off"] = Field(
+        "off", description="Whether spans carry prompts and answers: on or off."
+    )
+    otel_exporter_otlp_protocol: str = Field(
+        "http/protobuf",
+        description="OpenTelemetry's own setting; `LLM_TRACING=otlp` speaks http/protobuf.",
+    )
     local_llm_standby: Literal["warm", "cold"] = Field(
         "warm",
         description="Whether the local model stays loaded while it is switched away from: warm "
@@ -443,6 +455,7 @@ class Settings(
             and self.llm_fallback == "none"
             and self.llm_shadow == "none"
             and self.llm_record is None
+            and self.llm_tracing == "off"
             and self.openai_adapt == "off"
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from provider.events import EventReader
+
 
 class Transcript:
     """Collects a chat answer from the bytes that went to the client.
@@ -14,7 +16,7 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._reader = EventReader()
         self._text: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
@@ -31,39 +33,35 @@ class Transcript:
         except (ValueError, KeyError, IndexError, TypeError):
             return transcript
         transcript._take_head(read)
-        transcript._take_choice(choice, choice.get("message") or {})
+        transcript.take_choice(choice, choice.get("message") or {})
         return transcript
 
     def feed(self, piece: bytes) -> None:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            line = line.strip()
-            if line.startswith(b"data:") and line[5:].strip() != b"[DONE]":
-                self._take_chunk(line[5:])
+        for chunk in self._reader.read(piece):
+            self._take_chunk(chunk)
 
     def message(self) -> dict[str, Any] | None:
-        if self.finish_reason is None:
-            return None
+        return None if self.finish_reason is None else self.so_far()
+
+    def so_far(self) -> dict[str, Any]:
+        """The message as far as it has come."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text) or None}
         if self._calls:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return message
 
-    def _take_chunk(self, line: bytes) -> None:
-        try:
-            chunk = json.loads(line)
-        except ValueError:
-            return
+    def _take_chunk(self, chunk: dict[str, Any]) -> None:
         self._take_head(chunk)
         for choice in chunk.get("choices") or []:
             if choice.get("index", 0) == 0:
-                self._take_choice(choice, choice.get("delta") or {})
+                self.take_choice(choice, choice.get("delta") or {})
 
     def _take_head(self, body: dict[str, Any]) -> None:
         self.model = body.get("model") or self.model
         self.usage = body.get("usage") or self.usage
 
-    def _take_choice(self, choice: dict[str, Any], said: dict[str, Any]) -> None:
+    def take_choice(self, choice: dict[str, Any], said: dict[str, Any]) -> None:
+        """A choice, and its `message` or `delta`."""
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         if said.get("content"):
             self._text.append(said["content"])

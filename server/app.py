@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from provider.base import Provider
+from provider.factory import tracer
 from server import health, openapi, paths
 from server.auth import Keys
 from server.boundary import Boundary
@@ -26,6 +27,7 @@ from server.errors import replace_default_handlers
 from server.exchange import exchange_of
 from server.limits import Limits
 from server.metrics import CONTENT_TYPE, Metrics
+from server.tracing import spans
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -48,6 +50,7 @@ def create_app(provider: Provider, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are `server.tracing`
         lifespan=lifespan,
     )
     app.state.drain = drain
@@ -55,7 +58,7 @@ def create_app(provider: Provider, settings: Settings) -> FastAPI:
     _add_operations(app, carrier, drain, metrics)
     _add_api(app, carrier)
     replace_default_handlers(app)
-    app.add_middleware(Boundary, metrics=metrics)
+    app.add_middleware(Boundary, metrics=metrics, spans=spans(tracer(settings)))
     if settings.sllm_cors_origins:
         _allow_origins(app, settings.sllm_cors_origins)
     return app

@@ -12,6 +12,7 @@ from server.drain import shutting_down
 from server.errors import ClientGone, error_event, internal, send_error
 from server.exchange import KEY, Exchange
 from server.metrics import Metrics
+from server.tracing import Spans, no_spans
 
 HANGUP_STATUS = 499
 """The status logged for a client that left before its answer began (nginx's convention)."""
@@ -24,9 +25,10 @@ class Boundary:
     server-sent events) and a broken-off body, never a clean end.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, spans: Spans = no_spans) -> None:
         self._app = app
         self._metrics = metrics
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,7 +40,8 @@ class Boundary:
             # As GET; the HTTP server leaves the body out.
             inner["method"] = exchange.method = "GET"
         try:
-            await self._answer(exchange, inner, receive, exchange.recording(send))
+            with self._spans(exchange):
+                await self._answer(exchange, inner, receive, exchange.recording(send))
         finally:
             self._metrics.request_done(exchange)
             logs.request_done(exchange)

@@ -58,6 +58,7 @@ class Exchange:
     at_boundary: bool = True
     outcome: str = "complete"
     first_byte: float | None = None
+    trace_id: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
     extra: dict[str, str] = field(default_factory=dict)

@@ -65,6 +65,8 @@ def request_done(exchange: Exchange) -> None:
         "bytes_out": exchange.bytes_out,
         "caller": exchange.key_id,
     }
+    if exchange.trace_id:
+        facts["trace_id"] = exchange.trace_id
     logger.info("request", extra={_FACTS: facts})
 
 
