@@ -10,6 +10,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "data": ("finetune.data.cli:data", "Check, split, mix and make training data."),
     "train": ("finetune.train.cli:train", "Train LoRA adapters; resume, estimate, track."),
     "merge": ("finetune.export.cli:merge", "Add an adapter to its base: one model."),
+    "verify": ("finetune.export.cli:verify", "Compare a merged model with base and adapter."),
 }
 """Name of a step to where it lives (`module:attribute`) and its line of help."""
 

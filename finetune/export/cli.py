@@ -49,3 +49,38 @@ def merge(
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     click.echo("\n".join(done.lines(out)))
+
+
+@click.command()
+@click.argument("base")
+@click.argument("adapter", type=_FOLDER)
+@click.argument("merged", type=_FOLDER)
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help='JSONL of {"messages": [...]} to compare on. Unset: eight prompts in ko, en and ja.',
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Precision to compute in. Narrower than fp32, its own rounding is part of the distance.",
+)
+def verify(
+    base: str, adapter: Path, merged: Path, prompts: Path | None, device: str, dtype: str
+) -> None:
+    """Compare the logits of BASE with ADAPTER (through PEFT) to those of the MERGED model.
+
+    Ends with 0 when the merged model computes the same up to rounding, with 1 when it does not.
+    """
+    from finetune.export.verify import verify as compare
+
+    try:
+        verdict = compare(base, adapter, merged, prompts=prompts, device=device, dtype=dtype)  # type: ignore[arg-type]
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(verdict.lines()))
+    if not verdict.passed:
+        raise SystemExit(1)

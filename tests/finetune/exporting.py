@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,10 @@ def write_peft(folder: Path, model: Any, seed: int = 0, **config: Any) -> Path:
 
     torch.manual_seed(seed)
     stated: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
-    adapted: Any = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **(stated | config)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about PEFT
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")
+        adapted: Any = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **(stated | config)))
     with torch.no_grad():
         for name, value in adapted.named_parameters():
             if "lora_" in name:
