@@ -26,6 +26,7 @@ from provider.engine.device import DType
 from provider.engine.layout import layout_of
 from provider.engine.lora import linear_shapes, read_adapter
 from provider.engine.model_card import read_json
+from provider.engine.repository import resolve
 from provider.engine.weights import read_file_headers
 from provider.errors import ConfigurationError
 
@@ -115,6 +116,7 @@ def verify(
 
     A model that says it was merged into dequantised weights is compared with the base's NF4 values.
     """
+    merged = resolve(merged, setting="MERGED")
     four_bit, stored = _into(merged) == "dequantised", _stored_dtype(merged)
     with tempfile.TemporaryDirectory() as scratch:
         loaded = _load(base, device, dtype, "nf4" if four_bit else None, "BASE")
