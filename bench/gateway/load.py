@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 
+from bench.gateway.targets import KEY
+
 BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "안녕하세요"}]}
 
 
@@ -13,8 +15,8 @@ def request(port: int, *, stream: bool) -> bytes:
     body = json.dumps({**BODY, "stream": True} if stream else BODY, ensure_ascii=False).encode()
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n"
-        b"content-type: application/json\r\nauthorization: Bearer sk-bench\r\n"
-        b"content-length: %d\r\n\r\n" % (port, len(body))
+        b"content-type: application/json\r\nauthorization: Bearer %s\r\n"
+        b"content-length: %d\r\n\r\n" % (port, KEY.encode(), len(body))
     ) + body
 
 

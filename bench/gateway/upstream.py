@@ -47,6 +47,12 @@ PLAIN = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n" % len(COMPLETION)
 ) + COMPLETION
+MODELS = json.dumps(
+    {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model", "created": 1}]}
+).encode()
+LISTED = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(MODELS)
+) + MODELS
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 STREAM = [_chunked(event) for event in _events()]
 
@@ -69,7 +75,10 @@ class Upstream(asyncio.Protocol):
             if len(self._received) < whole:
                 return
             body, self._received = self._received[end + 4 : whole], self._received[whole:]
-            self._answer(b'"stream":true' in body or b'"stream": true' in body)
+            if head.startswith(b"get "):
+                self._transport.write(LISTED)
+            else:
+                self._answer(b'"stream":true' in body or b'"stream": true' in body)
 
     def _answer(self, streamed: bool) -> None:
         if not streamed:
