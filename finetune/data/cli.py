@@ -9,7 +9,7 @@ import click
 
 from finetune.data.check_cli import check
 from finetune.data.divide_cli import by_agent_command, mix, split
-from finetune.data.make_cli import identity
+from finetune.data.make_cli import expand, identity
 
 
 @click.group()
@@ -17,5 +17,5 @@ def data() -> None:
     """Check, divide, mix and make training data."""
 
 
-for _command in (check, split, mix, by_agent_command, identity):
+for _command in (check, split, mix, by_agent_command, identity, expand):
     data.add_command(_command)

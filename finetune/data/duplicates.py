@@ -103,6 +103,34 @@ def near_groups(texts: Sequence[str], threshold: float) -> list[int]:
     return [groups.of(index) for index in range(len(texts))]
 
 
+class Seen:
+    """Texts that come one after the other; each is kept unless it resembles one that was kept."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._texts: set[str] = set()
+        self._bands: dict[bytes, list[str]] = defaultdict(list)
+
+    def add(self, text: str) -> bool:
+        """Whether the (normal) text is new, and therefore kept. A threshold of 0 compares nothing
+        but equality."""
+        if text in self._texts:
+            return False
+        signature = _signature(_grams(text))
+        keys = [
+            bytes([band]) + signature[band * _ROWS : (band + 1) * _ROWS].tobytes()
+            for band in range(_BANDS)
+        ]
+        if self._threshold:
+            near = {other for key in keys for other in self._bands[key][:_MATCHED]}
+            if any(resemblance(text, other) >= self._threshold for other in near):
+                return False
+        self._texts.add(text)
+        for key in keys:
+            self._bands[key].append(text)
+        return True
+
+
 class Groups:
     """Things that belong together, by number; a group is known by its smallest member."""
 

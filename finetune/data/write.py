@@ -13,14 +13,15 @@ from typing import IO, Any
 from provider.errors import ConfigurationError
 
 
-def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]], again: bool = False) -> int:
     """One JSON object a line (gzipped where the name ends in .gz); how many were written.
+    `again` lets it take the place of an older file.
 
     Raises `ConfigurationError` where `path` exists or the disk does not take it; then nothing is
     left of it.
     """
     count = 0
-    with new_file(path) as file:
+    with new_file(path, again) as file:
         for record in records:
             line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
             file.write(line.encode("utf-8") + b"\n")
