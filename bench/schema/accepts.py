@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher, LLTokenizer
+
+from provider.protocol.schema import Constraint
+
+if TYPE_CHECKING:
+    from provider.protocol.schema.constraint import Matcher
 
 
 class OutOfSteps(Exception):
@@ -21,8 +26,13 @@ class OutOfSteps(Exception):
 class Judge:
     """Asks one grammar about values and texts."""
 
-    def __init__(self, grammar: str, tokenizer: LLTokenizer, steps: int = 20_000) -> None:
-        self.matcher = LLMatcher(tokenizer, grammar, log_level=0)
+    def __init__(
+        self, grammar: str | Constraint, tokenizer: LLTokenizer, steps: int = 20_000
+    ) -> None:
+        if isinstance(grammar, str):
+            self.matcher: Matcher = LLMatcher(tokenizer, grammar, log_level=0)
+        else:
+            self.matcher = grammar.matcher(tokenizer)
         self._steps = self._left = steps
 
     def accepts(self, value: Any) -> bool:

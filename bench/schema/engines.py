@@ -8,7 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from provider.protocol.schema import SchemaRefused, compile
+from provider.protocol.schema import Constraint, SchemaRefused, compile
 from provider.protocol.schema.constraint import COMPACT
 
 
@@ -16,9 +16,9 @@ class Refused(Exception):
     """The engine does not take the schema; the argument says why, in a word or two."""
 
 
-def ours(schema: Any) -> str:
+def ours(schema: Any) -> Constraint:
     try:
-        return compile(schema).grammar
+        return compile(schema)
     except SchemaRefused as refused:
         raise Refused(refused.keyword or refused.reason) from refused
 
@@ -34,4 +34,7 @@ def llguidance_alone(schema: Any) -> str:
     return grammar
 
 
-ENGINES: dict[str, Callable[[Any], str]] = {"ours": ours, "llguidance": llguidance_alone}
+ENGINES: dict[str, Callable[[Any], str | Constraint]] = {
+    "ours": ours,
+    "llguidance": llguidance_alone,
+}

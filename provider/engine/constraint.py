@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from provider.errors import InvalidRequest, ServerError
 from provider.protocol.schema.constraint import parser_limits
+
+if TYPE_CHECKING:
+    from provider.protocol.schema.constraint import Matcher
 
 
 class Grammar(Protocol):
@@ -29,6 +32,9 @@ class Grammar(Protocol):
     @property
     def key(self) -> str:
         """Equal keys mean equal grammars."""
+
+    def guard(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> Matcher:
+        """The matcher with what the grammar alone cannot tell (equal items)."""
 
 
 class GrammarCache:
@@ -46,8 +52,11 @@ class GrammarCache:
         """Whether `matcher` has nothing to compile."""
         return constraint.key in self._compiled
 
-    def matcher(self, constraint: Grammar) -> LLMatcher:
+    def matcher(self, constraint: Grammar) -> Matcher:
         """A fresh matcher. Raises InvalidRequest for a grammar that llguidance does not take."""
+        return constraint.guard(self._fresh(constraint), self._tokenizer)
+
+    def _fresh(self, constraint: Grammar) -> LLMatcher:
         with self._lock:
             if (found := self._compiled.get(constraint.key)) is not None:
                 self._compiled.move_to_end(constraint.key)
@@ -76,7 +85,7 @@ class ConstraintState:
     whole life. Logits beyond it belong to no token and are never allowed.
     """
 
-    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> None:
+    def __init__(self, matcher: Matcher, tokenizer: LLTokenizer) -> None:
         self._matcher = matcher
         self._tokenizer = tokenizer
         self._words = np.zeros((tokenizer.vocab_size + 31) // 32, dtype=np.int32)

@@ -12,7 +12,7 @@ from provider.protocol.chat import ChatRequest, Format
 from provider.protocol.deltas import Plain, Reader
 from provider.protocol.schema import Constraint, SchemaRefused
 from provider.protocol.serial import dumps
-from provider.protocol.tools import CallReader, grammar
+from provider.protocol.tools import CallReader, before_arguments, grammar
 from provider.protocol.toolspec import Function
 
 _CALLING = {"auto", "required", "named"}
@@ -36,13 +36,14 @@ def constraint(request: ChatRequest) -> Constraint | None:
     if text == _ANSWER:
         _compiled(request.format)
         schemas = {**schemas, _ANSWER: _schema(request.format)}
-    return _composed(rules, dumps(schemas))
+    after = {**before_arguments(request.tools.callable), _ANSWER: ""}
+    return _composed(rules, dumps(schemas), dumps(after))
 
 
 @lru_cache(maxsize=256)
-def _composed(rules: str, schemas: str) -> Constraint:
+def _composed(rules: str, schemas: str, after: str) -> Constraint:
     """Cached: an app sends the same tools with every request, and composing takes milliseconds."""
-    return schema.lark(rules, json.loads(schemas))
+    return schema.lark(rules, json.loads(schemas), json.loads(after))
 
 
 def reader(request: ChatRequest) -> Reader:

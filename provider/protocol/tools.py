@@ -80,6 +80,14 @@ _FREE_TEXT = (
 )
 
 
+def before_arguments(functions: Sequence[Function]) -> dict[str, str]:
+    """What stands right before the arguments of each function: by the name of their rule."""
+    return {
+        f"args{index}": f"{OPEN}{_NAME}{function.name}{_ARGUMENTS}"
+        for index, function in enumerate(functions)
+    }
+
+
 class CallReader:
     """Reads one answer that the grammar constrains, piece by piece.
 

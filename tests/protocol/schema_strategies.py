@@ -56,6 +56,7 @@ def _arrays(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
             "contains": inner,
             "minContains": _BOUND,
             "maxContains": _BOUND,
+            "uniqueItems": st.just(True),
         },
     )
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLTokenizer
+
+if TYPE_CHECKING:
+    from provider.protocol.schema.constraint import Matcher
 
 _CLOSERS = b'"}],:0'
 _END = 256
 
 
-def walk(matcher: LLMatcher, tokenizer: LLTokenizer, seed: int, limit: int = 300) -> str | None:
+def walk(matcher: Matcher, tokenizer: LLTokenizer, seed: int, limit: int = 300) -> str | None:
     """One text, or None when it has not ended after `limit` bytes.
 
     Raises AssertionError where the mask leaves nothing to write: a dead end.

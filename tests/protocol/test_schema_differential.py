@@ -39,7 +39,7 @@ def test_accepted_is_valid_and_valid_is_accepted(schema: dict[str, Any], values:
     validator = Draft202012Validator(schema)
     if constraint is None:
         return
-    judge = Judge(constraint.grammar, _TOKENIZER)
+    judge = Judge(constraint, _TOKENIZER)
     for value in values:
         try:
             assert judge.accepts(value) == validator.is_valid(value), value

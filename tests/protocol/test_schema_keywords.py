@@ -134,25 +134,25 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
 def test_exactly_the_valid_instances_are_written(
     schema: Any, valid: list[Any], invalid: list[Any]
 ) -> None:
-    judge = Judge(compile(schema).grammar, byte_tokenizer())
+    judge = Judge(compile(schema), byte_tokenizer())
     assert [v for v in valid if not judge.accepts(v)] == []
     assert [v for v in invalid if judge.accepts(v)] == []
 
 
 def test_texts_are_compact_in_the_schemas_order() -> None:
     schema = {"type": "object", "properties": {"b": {}, "a": {}}, "required": ["a", "b"]}
-    judge = Judge(compile(schema).grammar, byte_tokenizer())
+    judge = Judge(compile(schema), byte_tokenizer())
     assert judge.accepts_text('{"b":1,"a":[1,{}]}')
     assert not judge.accepts_text('{"a":1,"b":1}')
     assert not judge.accepts_text('{"b": 1,"a":1}')
 
 
 def test_a_name_has_one_text_only() -> None:
-    judge = Judge(compile({"properties": {"a": {"type": "integer"}}}).grammar, byte_tokenizer())
+    judge = Judge(compile({"properties": {"a": {"type": "integer"}}}), byte_tokenizer())
     assert not judge.accepts_text('{"\\u0061":"x"}')
 
 
 def test_open_bounds_hold_for_readers_that_round_to_doubles() -> None:
-    judge = Judge(compile({"exclusiveMaximum": 0.1, "type": "number"}).grammar, byte_tokenizer())
+    judge = Judge(compile({"exclusiveMaximum": 0.1, "type": "number"}), byte_tokenizer())
     assert judge.accepts_text("0.09999999999999999")
     assert not judge.accepts_text("0.09999999999999999999999")

@@ -81,14 +81,14 @@ def test_every_local_refusal_is_found_and_misspellings_are_noted() -> None:
         "type": "object",
         "properties": {
             "a": {"type": "string", "format": "regex"},
-            "b": {"type": "array", "uniqueItems": True},
+            "b": {"type": "object", "minProperties": 3},
             "c": {"type": "string", "maxLenght": 3},
         },
     }
     found = lint(schema, strict=False)
     assert {(f.keyword, f.path) for f in found if f.refuses} == {
         ("format", "/properties/a"),
-        ("uniqueItems", "/properties/b"),
+        ("minProperties", "/properties/b"),
     }
     assert [f.mend for f in found if not f.refuses] == ["Did you mean 'maxLength'?"]
 

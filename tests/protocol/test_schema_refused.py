@@ -27,7 +27,7 @@ def inside(schema: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("keyword", "schema"),
     [
-        ("uniqueItems", {"type": "array", "items": {"type": "string"}, "uniqueItems": True}),
+        ("uniqueItems", {"anyOf": [{"uniqueItems": True}, {"items": {"type": "string"}}]}),
         ("pattern", {"type": "string", "pattern": r"(a)\1"}),
         ("pattern", {"type": "string", "pattern": "("}),
         ("pattern", {"type": "string", "pattern": r"\bcat\b"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from provider.protocol.schema.limits import MAX_EFFORT, MAX_GRAMMAR, MAX_TEXT
 from provider.protocol.schema.probe import problem
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular.effort import TooComplex, allowance
+from provider.protocol.schema.sites import Site
 from provider.protocol.schema.values import Values
 
 Schema = Mapping[str, Any] | bool
@@ -44,19 +46,31 @@ def regex(pattern: str) -> Constraint:
     return _checked(LLMatcher.grammar_from_regex(pattern), digest("regex", pattern))
 
 
-def lark(text: str, schemas: Mapping[str, Schema] | None = None) -> Constraint:
+def lark(
+    text: str,
+    schemas: Mapping[str, Schema] | None = None,
+    after: Mapping[str, str] | None = None,
+) -> Constraint:
     """A Lark grammar (llguidance's dialect) in which each of `schemas` is a rule of that name.
 
     Names are lower case letters, digits and `_`, starting with a letter. The rule matches the JSON
     text of an instance, so `start: TEXT | "<call>" call` with `schemas={"call": ...}` is free text
-    or a call.
+    or a call. `after` has the text that stands right before each of them, and before nothing else;
+    it is needed for schemas whose items the matcher must compare (`uniqueItems`).
     """
     for name in schemas or {}:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError(f"{name!r} cannot name a grammar rule")
-    rules = [_rules(_text(schema), name, f"{name}_") for name, schema in (schemas or {}).items()]
+    rules, openings = [], {}
+    for name, schema in (schemas or {}).items():
+        grammar, site = _rules(_text(schema), name, f"{name}_")
+        rules.append(grammar)
+        if site is not None and (after is None or name not in after):
+            raise SchemaRefused("uniqueItems", "", "its items cannot be compared in this place.")
+        if site is not None and after is not None:
+            openings[after[name].encode()] = site
     grammar = "\n".join([text, *rules])
-    return _checked(grammar, digest("lark", grammar))
+    return replace(_checked(grammar, digest("lark", grammar)), openings=openings)
 
 
 def _text(schema: Any) -> str:
@@ -73,14 +87,16 @@ def _text(schema: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Constraint:
-    grammar = _rules(text, "start", "")
+    grammar, site = _rules(text, "start", "")
     if why := problem(grammar):
         raise SchemaRefused("", "", f"its grammar is too large or too deep ({why}).")
-    return Constraint(grammar, digest("json", text))
+    return Constraint(grammar, digest("json", text), {} if site is None else {b"": site})
 
 
-def _rules(text: str, name: str, prefix: str) -> str:
-    """The grammar of a schema, under the rule `name`; all other names start with `prefix`."""
+def _rules(text: str, name: str, prefix: str) -> tuple[str, Site | None]:
+    """The grammar of a schema, under the rule `name`; all other names start with `prefix`.
+
+    And where the matcher must compare items."""
     try:
         with allowance(MAX_EFFORT):
             return _emit(json.loads(text), name, prefix)
@@ -90,16 +106,17 @@ def _rules(text: str, name: str, prefix: str) -> str:
         raise SchemaRefused("", "", "it is nested too deeply.") from None
 
 
-def _emit(schema: Any, name: str, prefix: str) -> str:
+def _emit(schema: Any, name: str, prefix: str) -> tuple[str, Site | None]:
     document = Document(schema)
     emitter = Emitter(Values(document, read), prefix)
-    start = emitter.start(node(document.root_address()))
+    root = node(document.root_address())
+    start = emitter.start(root)
     if not emitter.grammar.productive(start):
         raise SchemaRefused("", "", "no value is valid under it.")
     grammar = emitter.grammar.text(start, name)
     if len(grammar) > MAX_GRAMMAR:
         raise SchemaRefused("", "", f"its grammar has more than {MAX_GRAMMAR} characters.")
-    return grammar
+    return grammar, emitter.survey(root) if emitter.guarded else None
 
 
 def _checked(grammar: str, key: str) -> Constraint:

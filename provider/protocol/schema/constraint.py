@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+    from provider.protocol.schema.guarded import GuardedMatcher
+    from provider.protocol.schema.opening import Openings
+
+    Matcher: TypeAlias = LLMatcher | GuardedMatcher
 
 # Compact, and nothing else: a model that may write blanks can write them until its budget is gone.
 COMPACT: dict[str, Any] = {
@@ -28,15 +33,27 @@ class Constraint:
 
     grammar: str
     key: str
+    openings: Openings = field(default_factory=dict, compare=False, repr=False)
+    """Where items must be compared, which the grammar alone cannot (`guarded`)."""
 
-    def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
+    def matcher(self, tokenizer: LLTokenizer) -> Matcher:
         """A matcher at the start of an answer; it has mutable state and serves one answer only.
 
         It never raises for what the model writes: ask `is_error()`.
         """
         from llguidance import LLMatcher
 
-        return LLMatcher(tokenizer, self.grammar, log_level=0, limits=parser_limits())
+        matcher = LLMatcher(tokenizer, self.grammar, log_level=0, limits=parser_limits())
+        return self.guard(matcher, tokenizer)
+
+    def guard(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> Matcher:
+        """A fresh llguidance matcher of this grammar, made to compare items where it must."""
+        if not self.openings:
+            return matcher
+        from provider.protocol.schema.guarded import GuardedMatcher
+        from provider.protocol.schema.opening import Follower
+
+        return GuardedMatcher(matcher, tokenizer, Follower(self.openings))
 
 
 def parser_limits() -> LLParserLimits:

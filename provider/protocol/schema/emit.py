@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from provider.protocol.schema.constraint import COMPACT
 from provider.protocol.schema.formula import IS, NODE, OR, TRUE, Formula, is_
@@ -10,11 +13,14 @@ from provider.protocol.schema.grammar import Grammar, Symbol, choice
 from provider.protocol.schema.limits import MAX_OPEN, MAX_RULES
 from provider.protocol.schema.numbers import NotRegular, Numbers
 from provider.protocol.schema.refused import SchemaRefused
-from provider.protocol.schema.regular import algebra, decide, terminal
+from provider.protocol.schema.regular import algebra, decide, numerals, terminal
 from provider.protocol.schema.regular.algebra import Re
 from provider.protocol.schema.regular.effort import TooComplex
 from provider.protocol.schema.shape import ANYTHING, NoComplement, Shape, TooManyAlternatives
 from provider.protocol.schema.values import Values
+
+if TYPE_CHECKING:
+    from provider.protocol.schema.sites import Site
 
 OPEN_BRACE, CLOSE_BRACE = Symbol("text", text='"{"'), Symbol("text", text='"}"')
 OPEN_BRACKET, CLOSE_BRACKET = Symbol("text", text='"["'), Symbol("text", text='"]"')
@@ -30,19 +36,32 @@ class Emitter:
     def __init__(self, values: Values, prefix: str = "") -> None:
         self.values = values
         self.grammar = Grammar(prefix)
-        self._rules: dict[Formula, Symbol] = {}
-        self._pending: list[tuple[Symbol, Formula]] = []
+        self._rules: dict[tuple[Formula, bool], Symbol] = {}
+        self._pending: list[tuple[Symbol, Formula, bool]] = []
+        self.canonical = False
+        """Whether the value being written is compared, and so needs one text only."""
+        self.guarded = False
+        """Whether some array has items that the matcher must compare."""
         self._origins: dict[Formula, int] = {}
 
     def start(self, formula: Formula) -> Symbol:
         """The rule of `formula`; all that it needs is defined when this returns."""
         rule = self.rule(formula)
         while self._pending:
-            waiting, what = self._pending.pop()
+            waiting, what, self.canonical = self._pending.pop()
             self._define(waiting, what)
             if len(self.grammar.rules) > MAX_RULES:
                 raise self._unwieldy(what)
         return rule
+
+    def survey(self, formula: Formula) -> Site:
+        """Where the matcher must compare items."""
+        from provider.protocol.schema.sites import sites
+
+        try:
+            return sites(self.values, formula, self._pointer)
+        except (TooComplex, TooManyAlternatives, NoComplement) as why:
+            raise self._unwieldy(formula) from why
 
     def _define(self, rule: Symbol, formula: Formula) -> None:
         try:
@@ -81,11 +100,19 @@ class Emitter:
 
     def rule(self, formula: Formula) -> Symbol:
         formula = self._resolved(formula)
-        found = self._rules.get(formula)
+        key = (formula, self.canonical)
+        found = self._rules.get(key)
         if found is None:
-            found = self._rules[formula] = self.grammar.reserve()
-            self._pending.append((found, formula))
+            found = self._rules[key] = self.grammar.reserve()
+            self._pending.append((found, formula, self.canonical))
         return found
+
+    @contextmanager
+    def compared(self) -> Iterator[None]:
+        """Inside of it, rules are those of items that the matcher compares."""
+        before, self.canonical, self.guarded = self.canonical, True, True
+        yield
+        self.canonical = before
 
     def _resolved(self, formula: Formula) -> Formula:
         """Follow plain references, so that equal things share a rule."""
@@ -137,9 +164,13 @@ class Emitter:
             try:
                 regular.append(part.texts())
             except NotRegular:
+                if self.canonical and not part.whole:
+                    raise _uncounted() from None
                 schema = {**_counted(part), "x-guidance": COMPACT}
                 options.append(self.grammar.embedded(f"%json {json.dumps(schema)}"))
         texts = algebra.alt(*regular)
+        if self.canonical:
+            texts = algebra.both(texts, numerals.SHORTEST)
         if texts != algebra.EMPTY and not decide.is_empty(texts):
             options.append(self.grammar.terminal(terminal.plain(texts)))
         return options
@@ -149,9 +180,13 @@ def _counted(part: Numbers) -> dict[str, object]:
     try:
         return part.as_schema()
     except NotRegular:
-        raise SchemaRefused(
-            "multipleOf",
-            "",
-            "multiples of this step, within these bounds, cannot be enforced by a grammar.",
-            mend="Use a step that divides a power of ten, or one of at most 1000.",
-        ) from None
+        raise _uncounted() from None
+
+
+def _uncounted() -> SchemaRefused:
+    return SchemaRefused(
+        "multipleOf",
+        "",
+        "multiples of this step, within these bounds, cannot be enforced by a grammar.",
+        mend="Use a step that divides a power of ten, or one of at most 1000.",
+    )

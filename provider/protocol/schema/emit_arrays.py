@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from provider.protocol.schema.arrays import Arrays, Count
 from provider.protocol.schema.emit import CLOSE_BRACKET, COMMA, OPEN_BRACKET, Emitter
-from provider.protocol.schema.emit_unique import unique_items
+from provider.protocol.schema.emit_unique import listed, unique_items
 from provider.protocol.schema.formula import FALSE, Formula, every, negate
 from provider.protocol.schema.grammar import (
     EMPTY_TEXT,
@@ -26,8 +27,12 @@ _NESTED = 16
 
 
 def array(emitter: Emitter, arrays: Arrays) -> Symbol:
-    if arrays.unique:
-        body = unique_items(emitter, arrays)
+    members = listed(emitter.values, arrays) if arrays.unique else None
+    if members is not None:
+        body = unique_items(emitter, arrays, members)
+    elif arrays.unique:
+        with emitter.compared():
+            return array(emitter, replace(arrays, unique=False))
     elif not arrays.counts:
         body = _sequence(emitter, arrays)
     elif _one_anywhere(arrays):

@@ -61,6 +61,8 @@ class _Members:
             for name, value in named.items()
             if value != FALSE
         ]
+        if emitter.canonical:
+            _check_open(objects)
         self.open = self._open(objects)
         self.hits = [self._hit(objects, m) for m in objects.members]
         _check_hits(objects.members)
@@ -193,6 +195,19 @@ class _Members:
         rest = repeated(sequence([COMMA, self.open]), 0, None if left is None else left - 1)
         some = sequence([self.open, rest, *hits])
         return some if missing else choice([some, without])
+
+
+def _check_open(objects: Objects) -> None:
+    """Compared objects: another member can always be added, so that one is never stuck."""
+    open_ = [names for names, value in objects.rest if value != FALSE]
+    few = any(decide.is_finite(names) for names in open_)
+    if open_ and (few or objects.high is not None) and objects.high != len(objects.required):
+        raise SchemaRefused(
+            "uniqueItems",
+            "",
+            "its items are objects with a limited number of members that are not listed.",
+            mend="List them in 'properties', and set 'additionalProperties' to false.",
+        )
 
 
 def _check_hits(members: tuple[Member, ...]) -> None:

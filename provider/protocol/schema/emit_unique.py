@@ -1,8 +1,9 @@
-"""`uniqueItems` where the items come from a finite set of values.
+"""`uniqueItems` where the items come from a small set of values.
 
 Which values have been used is a set of bits that llguidance's parametric rules carry along
 (https://github.com/guidance-ai/llguidance/blob/main/docs/parametric.md). Whether two texts out of
-infinitely many are equal is beyond any context-free grammar, so everything else is refused.
+infinitely many are equal is beyond any context-free grammar: there the matcher compares the items
+(`guarded`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from provider.protocol.schema.arrays import Arrays
 from provider.protocol.schema.emit import COMMA, Emitter
 from provider.protocol.schema.formula import Formula, is_
 from provider.protocol.schema.grammar import EMPTY_TEXT, Symbol, choice, sequence
-from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular.algebra import LITS
 from provider.protocol.schema.shape import Shape, constants
 from provider.protocol.schema.values import Values
@@ -22,18 +22,14 @@ from provider.protocol.schema.values import Values
 _BITS = 63
 
 
-def unique_items(emitter: Emitter, arrays: Arrays) -> Symbol:
-    members = None
-    if not arrays.prefix and not arrays.counts:
-        members = finite(emitter.values, arrays.rest)
-    if members is None:
-        raise SchemaRefused(
-            "uniqueItems",
-            "",
-            "a grammar cannot compare items that are not taken from a list of at most "
-            f"{_BITS} values.",
-            mend="Remove it and say it in 'description', or give the items an 'enum'.",
-        )
+def listed(values: Values, arrays: Arrays) -> list[Shape] | None:
+    """The values of all items, if they are few enough for the grammar to tell them apart."""
+    if arrays.prefix or arrays.counts:
+        return None
+    return finite(values, arrays.rest)
+
+
+def unique_items(emitter: Emitter, arrays: Arrays, members: list[Shape]) -> Symbol:
     rules = [emitter.rule(is_(s)) for s in members]
     grammar = emitter.grammar
     used = grammar.reserve("bits")
@@ -56,7 +52,7 @@ def unique_items(emitter: Emitter, arrays: Arrays) -> Symbol:
     return choice([*empty, *(first if high > 0 else [])])
 
 
-def finite(values: Values, formula: Formula) -> list[Shape] | None:
+def finite(values: Values, formula: Formula, limit: int = _BITS) -> list[Shape] | None:
     """The values of a formula, one shape each; None when they are too many or not listed."""
     shape = values.shape(formula)
     if shape.arrays or shape.objects or shape.strings.kind != LITS:
@@ -64,10 +60,10 @@ def finite(values: Values, formula: Formula) -> list[Shape] | None:
     found: list[Any] = [None] if shape.null else []
     found += sorted(shape.booleans)
     for numbers in shape.numbers:
-        listed = numbers.values(_BITS)
+        listed = numbers.values(limit)
         if listed is None:
             return None
         found += [int(v) if v.denominator == 1 else float(v) for v in listed]
     found += shape.strings.args
     distinct = {json.dumps(v): v for v in found}
-    return [constants([v]) for v in distinct.values()] if len(distinct) <= _BITS else None
+    return [constants([v]) for v in distinct.values()] if len(distinct) <= limit else None

@@ -139,6 +139,11 @@ class Numbers:
             found = both(found, numerals.NOT_WHOLE)
         return found if self.multiple is None else both(found, _multiples(self.multiple))
 
+    def bounded(self) -> bool:
+        """Whether there may be only so many members."""
+        few = self.whole or self.multiple is not None or self.low == self.high
+        return self.low is not None and self.high is not None and bool(few)
+
     def _irregular(self) -> bool:
         return bool(self.not_multiples) or self.multiple is not None
 

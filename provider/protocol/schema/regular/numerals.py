@@ -46,6 +46,12 @@ NOT_WHOLE = cat(
         ),
     ),
 )
+# One text for each number, without an exponent.
+SHORTEST = alt(
+    cat(_NATURAL, repeat(cat(_POINT, _DIGITS, _NONZERO), 0, 1)),
+    cat(_MINUS, _NONZERO, _DIGITS, repeat(cat(_POINT, _DIGITS, _NONZERO), 0, 1)),
+    cat(_MINUS, literals(["0"]), _POINT, _DIGITS, _NONZERO),
+)
 
 
 def _span(low: int, high: int) -> Re:
