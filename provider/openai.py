@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from provider.base import ApiRequest, ApiResponse
 from provider.errors import ApiError, BadGateway, ConfigurationError, UpstreamTimeout
 from provider.sdk_http import httpx
+from provider.streams import Gathered
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -82,7 +83,7 @@ class OpenAIProvider:
         headers = kept(response.headers, NOT_RETURNED)
         stream = UpstreamStream(self, response)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            return ApiResponse(response.status_code, headers, stream)
+            return ApiResponse(response.status_code, headers, Gathered(stream))
         whole = ApiResponse(response.status_code, headers, stream)
         return ApiResponse(response.status_code, headers, await whole.read())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +17,7 @@ from provider.integrity import Integrity
 from provider.lifecycle import warning
 from provider.openai import OpenAIProvider
 from provider.settings import Settings
+from provider.streams import Gathered
 from tests.standin import StandIn, serve
 from tests.switching.parts import CHAT, WHOLE_STREAM, Named, Pieces, chat, chunk, content_of
 
@@ -232,3 +233,69 @@ async def test_a_proxys_page_does_not_reach_the_client() -> None:
     response = await Integrity(Named("n", [page])).answer(chat())
     assert b"nginx" not in await response.read()
     assert response.status == 502
+
+
+async def gathered(*pieces: bytes | Exception, pause: float = 0.0) -> list[bytes | Exception]:
+    body, got = Pieces(pieces, pause), list[bytes | Exception]()
+    stream = Gathered(body)
+    try:
+        async for piece in stream:
+            got.append(piece)
+    except BadGateway as error:
+        got.append(error)
+    await stream.aclose()
+    assert body.closed
+    return got
+
+
+class Burst:
+    """Everything at once, as a network gives a burst of events; counts how far it was read."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces, self.read, self.closed = pieces, 0, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            self.read += 1
+            yield piece
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_what_arrives_together_goes_out_together() -> None:
+    assert [piece async for piece in Gathered(Burst(b"a", b"b", b"c"))] == [b"abc"]
+    assert [piece async for piece in Gathered(Burst())] == []
+
+
+async def test_what_arrives_apart_waits_for_nothing() -> None:
+    assert await gathered(b"a", b"b", pause=0.01) == [b"a", b"b"]
+
+
+async def test_what_came_before_a_failure_comes_before_it() -> None:
+    got = await gathered(b"a", BadGateway("gone"))
+    assert got[0] == b"a"
+    assert isinstance(got[1], BadGateway)
+
+
+async def test_a_slow_reader_is_not_read_ahead_of_without_bound() -> None:
+    burst = Burst(*[b"x" * 10_000] * 1000)
+    stream = Gathered(burst)
+    pieces = aiter(stream)
+    await anext(pieces)
+    await asyncio.sleep(0)
+    assert burst.read < 20
+    await stream.aclose()
+    assert burst.closed
+    whole = b"".join([piece async for piece in Gathered(Burst(*[b"x" * 10_000] * 1000))])
+    assert len(whole) == 10_000_000
+
+
+async def test_a_stream_that_fails_after_it_was_left_says_nothing() -> None:
+    """No 'exception was never retrieved' in the app's log."""
+    stream = Gathered(Pieces([b"a", BadGateway("gone")]))
+    async for _ in stream:
+        break
+    await asyncio.sleep(0)
+    await stream.aclose()
+    await Gathered(Pieces([b"never asked for"])).aclose()
