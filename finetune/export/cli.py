@@ -84,3 +84,43 @@ def verify(
     click.echo("\n".join(verdict.lines()))
     if not verdict.passed:
         raise SystemExit(1)
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("out", type=_NEW)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["gguf", "awq", "gptq"]),
+    default="gguf",
+    show_default=True,
+    help="gguf: for llama.cpp and Ollama. awq and gptq are made elsewhere; the error says where.",
+)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_k_m", "q5_k_m", "q6_k"]),
+    default="q8_0",
+    show_default=True,
+    help="Precision of the matrices. q4_k_m, q5_k_m and q6_k need llama.cpp's quantiser.",
+)
+@click.option(
+    "--llama-python",
+    type=click.Path(path_type=Path),
+    envvar="LLAMA_PYTHON",
+    help="Python of an environment with llama-cpp-python, where this one has none "
+    "(also LLAMA_PYTHON).",
+)
+def export(folder: str, out: Path, form: str, kind: str, llama_python: Path | None) -> None:
+    """Write the model in FOLDER (merged or not, either layout) to OUT for another runtime.
+
+    OUT must not exist; it holds one .gguf file, an Ollama Modelfile and the licence.
+    """
+    from finetune.export.formats import export as write
+
+    try:
+        done = write(folder, out, form, kind, llama_python)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("\n".join(done.lines()))
