@@ -55,6 +55,20 @@ def embedder(out: Path, seed: int) -> None:
     click.echo(figures)
 
 
+@demo.command("inquiries")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--count", type=click.IntRange(min=1), default=600, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def write_inquiries(out: Path, count: int, seed: int) -> None:
+    """Write training data of a second task: inquiries to a city and their departments."""
+    from finetune.demo.inquiries import inquiries
+    from provider.protocol.serial import dumps
+
+    lines = "".join(dumps(record) + "\n" for record in inquiries(count, seed))
+    out.write_text(lines, encoding="utf-8")
+    click.echo(f"{out}: {count} conversations")
+
+
 @demo.command("all")
 @click.pass_context
 def everything(context: click.Context) -> None:

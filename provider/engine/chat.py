@@ -103,6 +103,75 @@ class ChatTokenizer:
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from error
 
+    def encode_answered(
+        self, messages: Sequence[Mapping[str, str]], learn: Sequence[bool] = ()
+    ) -> list[tuple[list[int], list[bool]]]:
+        """A finished conversation for training: token ids, and which of them are the assistant's.
+
+        The assistant's are its content and the token that ends its turn, nothing of the template
+        else. `learn` says for each assistant's message whether it counts; unset, all do. Prompt and
+        answer are encoded as a server does it, each by itself. One sequence for a
+        template that renders each turn as it rendered it before; otherwise (Qwen3 drops earlier
+        reasoning) one for every answer. `InvalidRequest` for messages that cannot be trained on.
+        """
+        self._check(messages)
+        escaped = [
+            {"role": message["role"], "content": self._control.escape(message["content"])}
+            for message in messages
+        ]
+        answers = [i for i, message in enumerate(escaped) if message["role"] == "assistant"]
+        if not answers:
+            raise InvalidRequest("There is no assistant message to learn.", param="messages")
+        try:
+            text = self._render(escaped[: answers[-1] + 1], prompt=False)
+            spans = [self._answer(escaped[:index], escaped[index]) for index in answers]
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {error}", param="messages"
+            ) from error
+        learnt = list(learn) or [True] * len(spans)
+        if all(text.startswith(before + answer) for before, answer in spans):
+            return [self._masked(spans, learnt)] if any(learnt) else []
+        return [
+            self._masked([span], [True])
+            for span, wanted in zip(spans, learnt, strict=True)
+            if wanted
+        ]
+
+    def _answer(self, before: list[dict[str, str]], message: dict[str, str]) -> tuple[str, str]:
+        """The rendered prompt for an answer, and the answer with the token that ends it."""
+        prompt = self._render(before, prompt=True) if before else ""
+        through = self._render([*before, message], prompt=False)
+        if not before or not through.startswith(prompt):
+            raise InvalidRequest(
+                "An assistant's message must follow another message, and the chat template must "
+                "render it after the same prompt that a server gives the model.",
+                param=f"messages[{len(before)}]",
+            )
+        rest = through[len(prompt) :]
+        for position, marker in self._control.markers(rest):
+            if self._control.ids[marker] in self.eos_ids:
+                return prompt, rest[: position + len(marker)]
+        raise InvalidRequest(
+            "The chat template ends an assistant's message with no token that ends an answer; "
+            "a model trained with it would not stop.",
+            param=f"messages[{len(before)}]",
+        )
+
+    def _masked(
+        self, spans: Sequence[tuple[str, str]], learn: Sequence[bool]
+    ) -> tuple[list[int], list[bool]]:
+        tokens: list[int] = []
+        mask: list[bool] = []
+        done = 0
+        for (before, answer), wanted in zip(spans, learn, strict=True):
+            for text, learnt in ((before[done:], False), (answer, wanted)):
+                piece = self._control.encode(text)
+                tokens += piece
+                mask += [learnt] * len(piece)
+            done = len(before) + len(answer)
+        return tokens, mask
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without control tokens at its edges or inside."""
         return self._control.encode_text(text)

@@ -1,0 +1,1 @@
+"""Training of LoRA and QLoRA adapters: config, data rows, trainer, checkpoints, adapter folder."""

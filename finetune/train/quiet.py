@@ -1,0 +1,22 @@
+"""What the libraries would print, and where they would send things, before they are imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from finetune.train.config import TrainConfig
+
+
+def quiet(config: TrainConfig) -> None:
+    """Warnings that no user can act on are left out; Weights & Biases gets its mode and folder."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if config.wandb != "off":
+        os.environ["WANDB_MODE"] = config.wandb
+        os.environ.setdefault("WANDB_DIR", str(config.output))
+        os.environ.setdefault("WANDB_PROJECT", "sllm")
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.output / "tensorboard"))
+    for name in ("bitsandbytes", "transformers.modeling_utils", "transformers.trainer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|accelerate)\.")

@@ -1,0 +1,167 @@
+"""One training from its data to its adapter folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.train import checkpoints
+from finetune.train.adapter_folder import MANIFEST, Origin, write_adapter
+from finetune.train.arguments import arguments
+from finetune.train.base import add_adapter, in_full_precision, remove_adapter
+from finetune.train.curves import write_curves
+from finetune.train.disk import DISK_ERRORS, no_room
+from finetune.train.journal import Journal
+from finetune.train.memory import peak
+from finetune.train.plan import Plan
+from finetune.train.progress import BEST, Progress, Record
+from finetune.train.rows import collate, dataset
+from finetune.train.stops import Stops
+from finetune.train.trainer import AdapterTrainer
+from provider.engine.checkpoint import Checkpoint
+from provider.errors import ConfigurationError
+
+Say = Callable[[str], None]
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`adapter` is the finished folder, None if training stopped before its end for `reason`.
+    `peak_memory` in bytes, `seconds` of this session."""
+
+    adapter: Path | None
+    reason: str | None
+    step: int
+    steps: int
+    metrics: dict[str, Any]
+    peak_memory: int
+    seconds: float
+
+
+def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Outcome:
+    """Train from the newest whole checkpoint of the run's folder, or from the beginning.
+
+    Raises `ConfigurationError` when the adapter cannot be written at the end; its checkpoint stays.
+    """
+    config, output = plan.config, plan.config.output
+    began = time.monotonic()
+    start = _start(plan, say)
+    model: Any = add_adapter(base.model, config)
+    trainer = _trainer(plan, base, model)
+    first = bool(trainer.is_world_process_zero())
+    journal = Journal(output, write=first)
+    journal.rewind(checkpoints.step_of(start) if start else 0)
+    stops = Stops(save_minutes=config.save_minutes, max_hours=config.max_hours, started=started)
+    progress = Progress(trainer, shown=first)
+    record = Record(trainer, journal, patience=config.patience, progress=progress)
+    for callback in (stops, record, progress):
+        trainer.add_callback(callback)
+    with stops:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        finished = stops.reason is None
+        adapter = None
+        if finished and first:
+            adapter = _publish(plan, base, trainer, journal)
+    if first:
+        write_curves(output, config.name)
+    if trainer.unsaved:
+        say(f"{trainer.unsaved}; free space on {output} before you go on.")
+    metrics = summary(journal)
+    state = trainer.state
+    device = base.model.device
+    remove_adapter(model)
+    return Outcome(
+        adapter, stops.reason, state.global_step, state.max_steps, metrics, peak(device),
+        time.monotonic() - began,
+    )  # fmt: skip
+
+
+def finished_adapter(output: Path) -> Path | None:
+    """The adapter of a training that came to its end."""
+    folder = output / ADAPTER
+    return folder if (folder / MANIFEST).is_file() else None
+
+
+def summary(journal: Journal) -> dict[str, Any]:
+    """The figures that decide: of the best evaluation, or of the last step without evaluations."""
+    best, losses = journal.best(), journal.losses()
+    figures: dict[str, Any] = {}
+    if losses:
+        last = losses[-10:]
+        figures |= {"steps": losses[-1][0], "loss": round(sum(v for _, v in last) / len(last), 6)}
+    if best:
+        figures |= {"best_step": best[0], "eval_loss": round(best[1], 6)}
+    return figures
+
+
+def _start(plan: Plan, say: Say) -> Path | None:
+    start, skipped = checkpoints.newest(plan.config.output)
+    for folder, reason in skipped.items():
+        say(f"{folder.name} is skipped: {reason}.")
+        checkpoints.discard(folder)
+    if start is not None:
+        say(f"Going on from {start.name}.")
+    return start
+
+
+def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
+    config = plan.config
+    train = dataset(plan.train, config.max_length if config.packing else None)
+    held_out = dataset(plan.held_out) if len(plan.held_out) else None
+    lengths = [sum(row) for row in train["lengths"]]
+    trainer = AdapterTrainer(
+        order_seed=config.seed,
+        group=config.batch_size * config.accumulation if config.group_by_length else None,
+        keep=config.keep,
+        row_lengths=lengths,
+        model=model,
+        args=arguments(
+            config,
+            steps=plan.steps,
+            evaluates=held_out is not None,
+            device=str(base.model.device),
+            dtype=base.model.dtype,
+        ),
+        train_dataset=train,
+        eval_dataset=held_out,
+        data_collator=collate,
+        processing_class=base.tokenizer.hf,
+    )
+    in_full_precision(trainer.adapted)
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _publish(plan: Plan, base: Checkpoint, trainer: AdapterTrainer, journal: Journal) -> Path:
+    """The best state if evaluations say which, otherwise the last one."""
+    output = plan.config.output
+    best, last = output / BEST, output / ".last"
+    use_best = journal.best() is not None and checkpoints.why_not(best) is None
+    origin = Origin(
+        name=plan.config.name,
+        licence=plan.config.licence or base.card.licence,
+        data_sha256=plan.train.sha256,
+        examples=len(plan.train),
+        config=plan.config.model_dump(mode="json"),
+        metrics=summary(journal),
+    )
+    try:
+        if not use_best:
+            trainer._save(str(last))
+        write_adapter(best if use_best else last, output / ADAPTER, base.card, origin)
+    except DISK_ERRORS as error:
+        if not no_room(output, error):
+            raise
+        raise ConfigurationError(
+            f"The adapter could not be written to {output / ADAPTER} ({error}); the last "
+            "checkpoint is there; free space and start again with --resume."
+        ) from error
+    finally:
+        checkpoints.discard(last)
+    return output / ADAPTER
