@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, negate
+from provider.protocol.schema.formula import FALSE, TRUE, Formula, every
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +54,6 @@ class Arrays:
         prefix = self.prefix if high is None else self.prefix[:high]
         unique = self.unique and (high is None or high > 1)
         return replace(self, prefix=prefix, high=high, unique=unique)
-
-    def complement(self) -> list[Arrays] | None:
-        """The other arrays; None where that cannot be said (`unique`)."""
-        if self.unique:
-            return None
-        out = []
-        if self.low > 0:
-            out.append(Arrays(high=self.low - 1))
-        if self.high is not None:
-            out.append(Arrays(low=self.high + 1))
-        for index, item in enumerate(self.prefix):
-            if item != TRUE:
-                out.append(Arrays(prefix=(TRUE,) * index + (negate(item),), low=index + 1))
-        if self.rest != TRUE:
-            stray = Count(negate(self.rest), 1, None, len(self.prefix))
-            out.append(Arrays(counts=(stray,), low=len(self.prefix) + 1))
-        for count in self.counts:
-            if count.low > 0:
-                out.append(Arrays(counts=(replace(count, low=0, high=count.low - 1),)))
-            if count.high is not None:
-                out.append(Arrays(counts=(replace(count, low=count.high + 1, high=None),)))
-        return [a for a in (o.normal() for o in out) if a is not None]
 
 
 def least(a: int | None, b: int | None) -> int | None:

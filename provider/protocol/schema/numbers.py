@@ -98,6 +98,9 @@ class Numbers:
         out += [Numbers(multiple=m) for m in self.not_multiples]
         return [n for n in (o.normal() for o in out) if n is not None]
 
+    def without(self, other: Numbers) -> list[Numbers]:
+        return [n for o in other.complement() if (n := self.intersect(o)) is not None]
+
     def values(self, limit: int) -> list[Fraction] | None:
         """All members, or None when there are more than `limit` (or infinitely many)."""
         if self.low is None or self.high is None:

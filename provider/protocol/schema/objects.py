@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from provider.protocol.schema.arrays import least
-from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, negate
+from provider.protocol.schema.formula import FALSE, TRUE, Formula, every
 from provider.protocol.schema.regular import algebra, decide
 from provider.protocol.schema.regular.algebra import Re
 from provider.protocol.schema.regular.effort import TooComplex, spend
@@ -70,29 +70,18 @@ class Objects:
             return None
         return self
 
-    def complement(self) -> list[Objects]:
-        out = [Objects(named=((name, FALSE),)) for name in self.required]
-        for name, value in self.named:
-            if value != TRUE:
-                out.append(Objects(named=((name, negate(value)),), required=(name,)))
-        taken = algebra.literals(name for name, _ in self.named)
-        for names, value in self.rest:
-            if value != TRUE:
-                free = algebra.both(names, algebra.negate(taken))
-                out.append(Objects(members=(Member(free, negate(value)),)))
-        if self.low > 0:
-            out.append(Objects(high=self.low - 1))
-        if self.high is not None:
-            out.append(Objects(low=self.high + 1))
-        for member in self.members:
-            strangers = algebra.negate(member.names)
-            rest = ((member.names, negate(member.value)), (strangers, TRUE))
-            out.append(Objects(rest=tuple(p for p in rest if not decide.is_empty(p[0]))))
-        return [o for o in (o.normal() for o in out) if o is not None]
+    def with_member(self, name: str, value: Formula) -> Objects:
+        """Those that have the member, with a value in `value`."""
+        named = tuple((n, value if n == name else v) for n, v in self.named)
+        if all(n != name for n, _ in self.named):
+            named = (*named, (name, value))
+        required = tuple(dict.fromkeys((*self.required, name)))
+        return replace(self, named=named, required=required, _table={})
 
     def settled(self) -> list[Objects]:
         """The same set, as objects whose `members` concern no named member."""
         for at, member in enumerate(self.members):
+            spend(5 + len(self.named))
             known = [name for name, _ in self.named if algebra.matches(member.names, name)]
             if known:
                 taken = algebra.negate(algebra.literals(known))

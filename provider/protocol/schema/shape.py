@@ -61,16 +61,6 @@ class Shape:
             _bounded(self.objects + other.objects),
         )
 
-    def complement(self) -> Shape:
-        return Shape(
-            not self.null,
-            frozenset({True, False}) - self.booleans,
-            _others(numbers.ALL, self.numbers, Numbers.complement, Numbers.intersect),
-            algebra.negate(self.strings),
-            _others(arrays.ALL, self.arrays, Arrays.complement, Arrays.intersect),
-            _others(objects.ALL, self.objects, Objects.complement, Objects.intersect),
-        )
-
 
 def _bounded(parts: Sequence[T]) -> tuple[T, ...]:
     found = tuple(dict.fromkeys(parts))
@@ -86,18 +76,14 @@ def _pairs(a: tuple[T, ...], b: tuple[T, ...], meet: Callable[[T, T], T | None])
     return _bounded([m for x in a for y in b if (m := meet(x, y)) is not None])
 
 
-def _others(
-    everything: tuple[T, ...],
-    parts: tuple[T, ...],
-    rest: Callable[[T], list[T] | None],
-    meet: Callable[[T, T], T | None],
+def remove(
+    these: tuple[T, ...], those: tuple[T, ...], without: Callable[[T, T], list[T]]
 ) -> tuple[T, ...]:
-    found = everything
-    for part in parts:
-        outside = rest(part)
-        if outside is None:
-            raise NoComplement
-        found = _pairs(found, tuple(outside), meet)
+    """What is in none of the second."""
+    found = these
+    for other in those:
+        spend(len(found))
+        found = _bounded([rest for one in found for rest in without(one, other)])
     return found
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 from provider.protocol.schema import arrays
 from provider.protocol.schema.arrays import Arrays
+from provider.protocol.schema.difference import Difference, within
 from provider.protocol.schema.document import Document
 from provider.protocol.schema.formula import (
     AND,
@@ -20,15 +21,17 @@ from provider.protocol.schema.formula import (
     negate,
     some,
 )
+from provider.protocol.schema.numbers import Numbers
 from provider.protocol.schema.objects import Objects
 from provider.protocol.schema.refused import SchemaRefused
-from provider.protocol.schema.regular import decide
+from provider.protocol.schema.regular import algebra, decide
 from provider.protocol.schema.regular.effort import TooComplex, spend
 from provider.protocol.schema.shape import (
     ANYTHING,
     NoComplement,
     Shape,
     TooManyAlternatives,
+    remove,
 )
 
 _DEPTH = 4
@@ -50,6 +53,7 @@ class Values:
         self._ending: set[Formula] = set()
         self.culprit: int | None = None
         self._disjoint: dict[tuple[Formula, Formula, int], bool] = {}
+        self._difference = Difference(self.disjoint, self._vacant)
 
     def meaning(self, address: int) -> Formula:
         found = self._meanings.get(address)
@@ -81,7 +85,7 @@ class Values:
         if formula.kind == NODE:
             return self.shape(self.meaning(formula.args[0]))
         if formula.kind == NOT:
-            return self.shape(formula.args[0]).complement()
+            return self._without(ANYTHING, self.shape(formula.args[0]))
         if formula.kind == AND:
             return self._all(formula.args)
         found = Shape()
@@ -95,9 +99,42 @@ class Values:
         known = self._shapes.get(Formula(AND, operands[:-1])) if len(operands) > 2 else None
         if known is not None:
             found, rest = known, operands[-1:]
-        for operand in rest:
-            found = self._tidy(found.intersect(self.shape(operand)))
+        for operand in sorted(rest, key=lambda o: o.kind == NOT):
+            if operand.kind == NOT:
+                found = self._without(found, self.shape(operand.args[0]))
+            else:
+                found = self._tidy(found.intersect(self.shape(operand)))
         return found
+
+    def _without(self, these: Shape, those: Shape) -> Shape:
+        return Shape(
+            these.null and not those.null,
+            these.booleans - those.booleans,
+            remove(these.numbers, those.numbers, Numbers.without),
+            algebra.both(these.strings, algebra.negate(those.strings)),
+            remove(these.arrays, those.arrays, self._arrays_without),
+            self._objects_without(these.objects, those.objects),
+        )
+
+    def _arrays_without(self, these: Arrays, those: Arrays) -> list[Arrays]:
+        if self._arrays_apart(these, those, _DEPTH - 1):
+            return [these]
+        return self._difference.arrays(these, those)
+
+    def _objects_without(
+        self, these: tuple[Objects, ...], those: tuple[Objects, ...]
+    ) -> tuple[Objects, ...]:
+        found = these
+        for other in those:
+            found = remove(found, (other,), self._object_without)
+            if len(found) > 1:
+                found = _widest(found)
+        return found
+
+    def _object_without(self, these: Objects, those: Objects) -> list[Objects]:
+        if self._objects_apart(these, those, _DEPTH - 1):
+            return [these]
+        return self._difference.objects(these, those)
 
     def check_ends(self, formula: Formula) -> None:
         """Refuse references that lead back to themselves without a step into a value."""
@@ -204,3 +241,15 @@ class Values:
         if high is not None and max(len(names), a.low, b.low) > high:
             return True
         return any(self.disjoint(a.value(n), b.value(n), depth) for n in islice(names, 64))
+
+
+def _widest(objects: tuple[Objects, ...]) -> tuple[Objects, ...]:
+    """Without those that are plainly inside of another one."""
+    kept: list[Objects] = []
+    for one in objects:
+        spend(len(kept))
+        if any(within(one, other) for other in kept):
+            continue
+        kept = [other for other in kept if not within(other, one)]
+        kept.append(one)
+    return tuple(kept)
