@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import Any
 
 import torch
@@ -13,19 +12,21 @@ from outlines.backends.llguidance import LLGuidanceBackend
 from outlines.models import Transformers
 from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedTokenizerFast
 
-from bench.engine.workers.protocol import Result, serve
+from bench.engine.workers.protocol import Firsts, Result, serve
 
 COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
 
-class First:
-    """Notes when the first token was drawn."""
+class Watch:
+    """Notes that the first tokens of all rows are there."""
 
-    def __init__(self) -> None:
-        self.at = 0.0
+    def __init__(self, firsts: Firsts) -> None:
+        self._firsts = firsts
 
     def __call__(self, _: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.at = self.at or time.perf_counter()
+        if not self._firsts.noted:
+            for row in range(scores.shape[0]):
+                self._firsts.saw(row)
         return scores
 
 
@@ -41,12 +42,11 @@ def main(folder: str) -> None:
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        first = First()
-        processors: list[Any] = [first]
+        firsts = Firsts(len(prompts))
+        processors: list[Any] = [Watch(firsts)]
         if case["schema"]:
             stated = json.loads(case["schema"]) | {"x-guidance": COMPACT}
             processors.append(backend.get_json_schema_logits_processor(json.dumps(stated)))
-        started = time.perf_counter()
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -58,7 +58,7 @@ def main(folder: str) -> None:
         )[:, width:]
         tokens = int((out != 0).sum())
         texts = tokenizer.batch_decode(out, skip_special_tokens=True)
-        return {"tokens": tokens, "first": first.at - started, "texts": texts}
+        return {"tokens": tokens, "texts": texts, **firsts.noted}
 
     serve(run)
 

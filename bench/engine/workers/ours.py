@@ -6,12 +6,12 @@ import json
 import os
 import sys
 import threading
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from bench.engine.workers.protocol import Result, serve
+from bench.engine.workers.protocol import Firsts, Result, serve
 from provider.engine.checkpoint import load
 from provider.engine.engine import Engine
 from provider.engine.limits import Limits
@@ -27,27 +27,29 @@ def main(folder: str) -> None:
     engine.start()
 
     def run(case: dict[str, Any]) -> Result:
-        return answer(engine, case)
+        return answer(engine, checkpoint.tokenizer.encode, case)
 
     serve(run)
     engine.close()
 
 
-def answer(engine: Engine, case: dict[str, Any]) -> Result:
+def answer(engine: Engine, encode: Callable[[str], list[int]], case: dict[str, Any]) -> Result:
     count = len(case["prompts"])
     over = [threading.Event() for _ in range(count)]
     texts = [""] * count
     tokens = 0
-    first = [0.0] * count
+    firsts = Firsts(count)
+    began: list[str] = []
     before = engine.stats()
-    started = time.perf_counter()
 
     def listen(index: int) -> Any:
         def on_event(event: Any) -> None:
             nonlocal tokens
-            first[index] = first[index] or time.perf_counter() - started
             if isinstance(event, Piece):
                 texts[index] += event.text
+                firsts.saw(index)
+                if firsts.noted and not began:
+                    began.extend(texts)
             if isinstance(event, Done):
                 tokens += event.usage.completion
             if isinstance(event, Done | Exception):
@@ -67,10 +69,12 @@ def answer(engine: Engine, case: dict[str, Any]) -> Result:
         event.wait()
     after = engine.stats()
     rows = after["forward_rows"] - before["forward_rows"]
+    # A piece may hold many tokens, forced ones among them.
+    firsts.noted["tokens_first"] = sum(len(encode(text)) for text in began)
     return {
         "tokens": tokens,
-        "first": max(first),
         "texts": texts,
+        **firsts.noted,
         "per_forward": tokens / max(1, rows),
         "steps": after["steps"] - before["steps"],
     }

@@ -1,7 +1,8 @@
 """How the benchmark talks to an engine in another process: one JSON object per line.
 
 In:  {"prompts": [[ids]], "new_tokens": n, "schema": text or null}
-Out: {"wall": seconds, "cpu": seconds of the process, "tokens": n, "first": seconds, "texts": [...]}
+Out: {"wall": seconds, "cpu": seconds of the process, "tokens": n, "texts": [...]} and, when every
+prompt had its first token, "cpu_first" (seconds) and "tokens_first" (of all prompts)
 
 This file runs in every peer's own environment, so it needs nothing but the standard library.
 """
@@ -16,6 +17,23 @@ from collections.abc import Callable
 from typing import Any
 
 Result = dict[str, Any]
+
+
+class Firsts:
+    """Counts tokens as they come, and notes CPU time when every prompt has its first."""
+
+    def __init__(self, prompts: int) -> None:
+        self._began = time.process_time()
+        self._missing = set(range(prompts))
+        self.tokens = 0
+        self.noted: Result = {}
+
+    def saw(self, prompt: int, tokens: int = 1) -> None:
+        self.tokens += tokens
+        self._missing.discard(prompt)
+        if not self._missing and not self.noted:
+            spent = time.process_time() - self._began
+            self.noted = {"cpu_first": spent, "tokens_first": self.tokens}
 
 
 def serve(run: Callable[[dict[str, Any]], Result]) -> None:

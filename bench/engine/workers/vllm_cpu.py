@@ -13,7 +13,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 sys.path.insert(0, os.getcwd())
 
-from bench.engine.workers.protocol import Result, serve
+from bench.engine.workers.protocol import Firsts, Result, serve
 
 
 def main(folder: str) -> None:
@@ -42,13 +42,16 @@ def main(folder: str) -> None:
             ignore_eos=not case["schema"],
             structured_outputs=outputs,
         )
-        prompts: Any = [{"prompt_token_ids": prompt} for prompt in case["prompts"]]
-        done = [r.outputs[0] for r in model.generate(prompts, sampling, use_tqdm=False)]
-        return {
-            "tokens": sum(len(output.token_ids) for output in done),
-            "first": 0.0,
-            "texts": [output.text for output in done],
-        }
+        engine, firsts = model.llm_engine, Firsts(len(case["prompts"]))
+        for row, prompt in enumerate(case["prompts"]):
+            engine.add_request(str(row), {"prompt_token_ids": prompt}, sampling)
+        texts, known = [""] * len(case["prompts"]), [0] * len(case["prompts"])
+        while engine.has_unfinished_requests():
+            for said in engine.step():
+                row, output = int(said.request_id.split("-")[0]), said.outputs[0]
+                firsts.saw(row, len(output.token_ids) - known[row])
+                known[row], texts[row] = len(output.token_ids), output.text
+        return {"tokens": firsts.tokens, "texts": texts, **firsts.noted}
 
     serve(run)
 
