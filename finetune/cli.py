@@ -8,10 +8,12 @@ import click
 
 STEPS: dict[str, tuple[str, str]] = {
     "data": ("finetune.data.cli:data", "Check, split, mix and make training data."),
+    "evaluate": ("finetune.evaluate.cli:evaluate", "Compare a model with a reference."),
     "train": ("finetune.train.cli:train", "Train LoRA adapters; resume, estimate, track."),
     "merge": ("finetune.export.cli:merge", "Add an adapter to its base: one model."),
     "verify": ("finetune.export.cli:verify", "Compare a merged model with base and adapter."),
     "export": ("finetune.export.cli:export", "Write a model for llama.cpp and Ollama."),
+    "bundle": ("finetune.export.cli:bundle", "Collect what an air-gapped site needs."),
 }
 """Name of a step to where it lives (`module:attribute`) and its line of help."""
 

@@ -124,3 +124,39 @@ def export(folder: str, out: Path, form: str, kind: str, llama_python: Path | No
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     click.echo("\n".join(done.lines()))
+
+
+@click.command()
+@click.argument("out", type=_NEW)
+@click.option("--model", required=True, help="Folder or hub id of the model, merged or not.")
+@click.option(
+    "--adapters",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a LoRA adapter; may be given several times.",
+)
+@click.option("--embedding", help="Folder or hub id of an embedding model to serve beside it.")
+@click.option("--wheels", is_flag=True, help="With the Python packages, by pip; needs a network.")
+@click.option("--platform", help="pip's name of the other machine, such as manylinux_2_28_x86_64.")
+def bundle(
+    out: Path,
+    model: str,
+    adapters: tuple[Path, ...],
+    embedding: str | None,
+    wheels: bool,
+    platform: str | None,
+) -> None:
+    """Collect in OUT what a machine without a network needs to serve a model.
+
+    OUT must not exist and appears when it is complete; a run that was stopped goes on when it is
+    started again. There, run ./install.sh and ./serve.sh.
+    """
+    from finetune.export.bundle import bundle as collect
+
+    try:
+        parts = collect(out, model, adapters, embedding=embedding, wheels=wheels, platform=platform)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    for part in parts:
+        click.echo(f"{out / part.place}: licence {part.licence}")
+    click.echo(f"Check it with {out / 'verify.sh'}, install it with {out / 'install.sh'}.")
