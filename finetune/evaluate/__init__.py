@@ -1,0 +1,1 @@
+"""How good a model is beside another: labelled conversations, scores, an interval, a verdict."""
