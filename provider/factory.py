@@ -34,6 +34,8 @@ PROVIDERS: dict[str, str] = {
 }
 
 _EXTRAS = {"local": "local", "litellm": "litellm"}
+_READY = frozenset({"openai"})
+"""What a running server may be switched to at any moment, and costs next to nothing to hold."""
 _HOSTED = frozenset({"openai", "litellm"})
 
 
@@ -114,7 +116,7 @@ def _side(
     from provider.switch import Switch
 
     cold = frozenset({"local"} if settings.local_llm_standby == "cold" else ())
-    return Switch(side, defaults[side], overrides, build_one, cold)
+    return Switch(side, defaults[side], overrides, build_one, cold, _READY)
 
 
 def _elsewhere(settings: Settings) -> Provider:

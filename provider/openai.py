@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
+from ssl import SSLContext
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -65,6 +66,7 @@ class OpenAIProvider:
             )
         self._settings = settings
         self._base_url = settings.openai_base_url
+        self._trust: SSLContext | None = None
         # A connection pool belongs to the event loop that opened its sockets.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             WeakKeyDictionary()
@@ -87,6 +89,11 @@ class OpenAIProvider:
         whole = ApiResponse(response.status_code, headers, stream)
         return ApiResponse(response.status_code, headers, await whole.read())
 
+    def warm_up(self) -> None:
+        """Reads the system's certificates, which takes longer than a request does."""
+        if self._trust is None:
+            self._trust = httpx.create_ssl_context()
+
     async def aclose(self) -> None:
         """Closes every event loop's pool, each in the loop that opened its sockets."""
         here = asyncio.get_running_loop()
@@ -101,7 +108,9 @@ class OpenAIProvider:
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
+            self.warm_up()
             self._clients[loop] = httpx.AsyncClient(
+                verify=self._trust or True,
                 http2=self._settings.openai_http2 == "on",
                 timeout=httpx.Timeout(self._settings.openai_timeout, connect=5.0),
                 limits=httpx.Limits(max_connections=1000, max_keepalive_connections=100),

@@ -55,11 +55,12 @@ class Remote:
             return await self._other(request)
         chat.parse(request.json)
         model = await self._model(request.json["model"])
+        predicted = request.json.get("prediction") is not None
         response = await self._ask(request.with_json(_sent(request.json, model)))
         if isinstance(response.body, bytes):
-            return _normal(response, normal_completion)
+            return _normal(response, lambda body: normal_completion(body, predicted))
         usage = bool((request.json.get("stream_options") or {}).get("include_usage"))
-        return replace(response, body=_NormalStream(response.body, usage))
+        return replace(response, body=_NormalStream(response.body, usage, predicted))
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -125,14 +126,14 @@ class Remote:
 class _NormalStream:
     """Another server's events as OpenAI would send them."""
 
-    def __init__(self, body: ByteStream, usage: bool) -> None:
-        self._body, self._usage = body, usage
+    def __init__(self, body: ByteStream, usage: bool, predicted: bool) -> None:
+        self._body, self._usage, self._predicted = body, usage, predicted
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         rest = b""
         async for piece in self._body:
             *lines, rest = (rest + piece).split(b"\n")
-            events = b"".join(_event(line, self._usage) for line in lines)
+            events = b"".join(_event(line, self._usage, self._predicted) for line in lines)
             if events:
                 yield events
 
@@ -156,7 +157,7 @@ def _joined(content: Any) -> Any:
     return "".join(part["text"] for part in content)
 
 
-def _event(line: bytes, usage: bool) -> bytes:
+def _event(line: bytes, usage: bool, predicted: bool) -> bytes:
     """One line of a stream; comments and event names, which OpenAI does not send, are dropped."""
     data = line.removeprefix(b"data:").strip()
     if not line.startswith(b"data:") or not data:
@@ -164,7 +165,7 @@ def _event(line: bytes, usage: bool) -> bytes:
     if data == b"[DONE]":
         return b"data: [DONE]\n\n"
     read = json.loads(data)
-    chunk = normal_error(read, 500) if "error" in read else normal_chunk(read)
+    chunk = normal_error(read, 500) if "error" in read else normal_chunk(read, predicted)
     if usage and "error" not in chunk:
         chunk.setdefault("usage", None)
     return (

@@ -42,6 +42,8 @@ class Switch:
 
     `make` builds a provider by its name, at its first use. `cold` names those that are closed when
     they are switched away from and have finished (to give the GPU back); the others stay warm.
+    `ready` names those that are made ready at start although they are not active, so that a switch
+    to them costs nothing.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Switch:
         overrides: Overrides,
         make: Callable[[str], Provider],
         cold: frozenset[str] = frozenset(),
+        ready: frozenset[str] = frozenset(),
     ) -> None:
         self._side = side
         self._default = default
         self._overrides = overrides
         self._make = make
         self._cold = cold
+        self._ready = ready
         self._lock = threading.Lock()
         self._standing: dict[str, _Standing] = {}
 
@@ -97,10 +101,11 @@ class Switch:
             return describe_of(self._stand(name).provider)
 
     def warm_up(self) -> None:
-        name = self.active
+        names = {self.active, *self._ready}
         with self._lock:
-            provider = self._stand(name).provider
-        warm_up(provider)
+            providers = [self._stand(name).provider for name in sorted(names)]
+        for provider in providers:
+            warm_up(provider)
 
     def samples(self) -> Iterable[Sample]:
         for name in sorted(self._overrides.known):

@@ -25,6 +25,7 @@ from server.drain import Drain
 from server.errors import ClientGone, not_allowed
 from server.exchange import ABORT, Exchange, exchange_of
 from server.hangup import cancelled_by_hangup
+from server.headers import encoded
 from server.limits import Limits
 
 if TYPE_CHECKING:
@@ -193,8 +194,8 @@ class _Carried(Response):
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    encoded = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    start = {"type": "http.response.start", "status": status}
+    await send({**start, "headers": encoded(headers)})
 
 
 def _returned(headers: Mapping[str, str]) -> dict[str, str]:

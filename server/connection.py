@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from provider.errors import ApiError, InvalidRequest, RequestTimeout
 from server.errors import error_bytes
 from server.exchange import ABORT, request_id
+from server.joined import JoinedWrites
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
@@ -53,7 +54,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(JoinedWrites(transport, self.loop))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

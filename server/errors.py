@@ -21,6 +21,7 @@ from provider.errors import (
     NotFound,
     ServerError,
 )
+from server.headers import encoded
 
 
 class ClientGone(Exception):
@@ -89,6 +90,6 @@ async def send_error(send: Send, error: ApiError) -> None:
         "content-length": str(len(body)),
         **error.headers,
     }
-    encoded = [(k.encode("latin-1"), v.encode("latin-1", "replace")) for k, v in headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": encoded})
+    start = {"type": "http.response.start", "status": error.status}
+    await send({**start, "headers": encoded(headers)})
     await send({"type": "http.response.body", "body": body})

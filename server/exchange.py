@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.types import Message, Scope, Send
 
+from server.headers import encoded
+
 KEY = "sllm.exchange"
 """Where a request's `Exchange` lies in its ASGI scope."""
 
@@ -101,8 +103,7 @@ class Exchange:
         own[b"x-request-id"] = self.request_id.encode()
         own[b"openai-processing-ms"] = b"%d" % (self.seconds * 1000)
         own.setdefault(b"cache-control", b"no-store")
-        for name, value in self.extra.items():
-            own[name.encode("latin-1")] = value.encode("latin-1", "replace")
+        own.update(encoded(self.extra))
         message["headers"] = list(own.items())
 
     def _note_body(self, message: Message) -> None:

@@ -36,8 +36,8 @@ _GRAMMAR = "Grammar error"
 _REASONS = {"stop", "length", "tool_calls", "content_filter", "function_call"}
 
 
-def normal_completion(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A `chat.completion`."""
+def normal_completion(body: Mapping[str, Any], predicted: bool = False) -> dict[str, Any]:
+    """A `chat.completion`; `predicted` where the request sent a prediction."""
     choices = [
         {**_kept(choice, _CHOICE, logprobs=None), "message": _message(choice["message"])}
         for choice in body["choices"]
@@ -47,12 +47,12 @@ def normal_completion(body: Mapping[str, Any]) -> dict[str, Any]:
         choice["logprobs"] = _logprobs(choice["logprobs"])
     result = {**_kept(body, _BODY), "object": "chat.completion", "choices": choices}
     if body.get("usage") is not None:
-        result["usage"] = _usage(body["usage"])
+        result["usage"] = _usage(body["usage"], predicted)
     return result
 
 
-def normal_chunk(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A `chat.completion.chunk`."""
+def normal_chunk(body: Mapping[str, Any], predicted: bool = False) -> dict[str, Any]:
+    """A `chat.completion.chunk`; `predicted` where the request sent a prediction."""
     choices = [
         {
             **_kept(choice, _CHOICE, logprobs=None),
@@ -64,7 +64,7 @@ def normal_chunk(body: Mapping[str, Any]) -> dict[str, Any]:
     ]
     result = {**_kept(body, _BODY), "object": "chat.completion.chunk", "choices": choices}
     if "usage" in body:
-        result["usage"] = None if body["usage"] is None else _usage(body["usage"])
+        result["usage"] = None if body["usage"] is None else _usage(body["usage"], predicted)
     return result
 
 
@@ -130,11 +130,14 @@ def _empty(name: str, value: Any) -> bool:
     return name in {"tool_calls", "function_call", "audio", "annotations"} and not value
 
 
-def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+def _usage(usage: Mapping[str, Any], predicted: bool) -> dict[str, Any]:
     """OpenAI's counts; a prediction, which only OpenAI uses, is accounted for as unused."""
     kept = _kept(usage, _USAGE)
     counts = {name: value for name, value in kept.items() if value is not None}
-    return {"completion_tokens_details": dict(_NO_PREDICTION), **counts}
+    if predicted:
+        details = counts.get("completion_tokens_details") or {}
+        counts["completion_tokens_details"] = {**_NO_PREDICTION, **details}
+    return counts
 
 
 def _logprobs(logprobs: Any) -> Any:

@@ -9,8 +9,11 @@ import pytest
 
 from provider.errors import ApiError, ContextTooLong, RateLimited
 from provider.sdk_http import httpx
+from server.headers import encoded
 from tests.server.conftest import Client
+from tests.server.live import live
 from tests.server.scripted import Scripted, fails, says
+from tests.server.wire import connected, post
 
 CHAT = "/v1/chat/completions"
 
@@ -165,3 +168,37 @@ async def test_every_error_of_the_tree_can_be_sent(
         response = await c.post(CHAT, json={})
     assert response.status_code == kind.status
     assert error_of(response)["message"] == "왜냐하면 \ud800"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("plain", b"plain"),
+        ("caf\xe9", b"caf\xe9"),
+        ("한글", b"%ED%95%9C%EA%B8%80"),
+        ("a\r\nset-cookie: b", b"a%0D%0Aset-cookie: b"),
+        ("nul\x00 del\x7f", b"nul%00 del%7F"),
+        ("half \ud800", b"half %3F"),
+    ],
+)
+def test_whatever_a_header_holds_can_be_written(
+    scripted: Scripted, value: str, written: bytes
+) -> None:
+    """Over a real connection: one that cannot be written would have dropped it."""
+    scripted.scripts[CHAT] = says({}, x_note=value)
+    with live(scripted) as server, connected(server.port) as sock:
+        sock.sendall(post(b"{}"))
+        raw = sock.recv(65536)
+    assert raw.startswith(b"HTTP/1.1 200 OK")
+    assert b"x-note: " + written + b"\r\n" in raw
+    assert b"\nset-cookie" not in raw
+
+
+def test_a_header_without_a_name_is_left_out() -> None:
+    assert encoded({"a b": "1", "": "2", "이름": "3", "X-Ok": "4"}) == [(b"x-ok", b"4")]
+
+
+async def test_an_error_s_header_is_written_too(client: Client, scripted: Scripted) -> None:
+    scripted.scripts[CHAT] = fails(ApiError("no", headers={"x-why": "한\n"}))
+    async with client() as c:
+        assert (await c.post(CHAT, json={})).headers["x-why"] == "%ED%95%9C%0A"

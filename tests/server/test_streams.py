@@ -13,6 +13,7 @@ import pytest
 from provider.base import ApiRequest, ApiResponse
 from provider.errors import BadGateway, ContextTooLong, ServerError
 from provider.sdk_http import httpx
+from server.joined import JoinedWrites
 from tests.server.conftest import Client
 from tests.server.live import live
 from tests.server.scripted import Pieces, Scripted, never, streams
@@ -133,3 +134,48 @@ async def test_the_deadline_ends_a_plain_answer(client: Client, scripted: Script
     assert (plain.status_code, plain.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert plain.headers["x-should-retry"] == "false"
     assert scripted.cancelled == 1
+
+
+class Written(asyncio.Transport):
+    """Keeps what is written to it, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.calls.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+async def test_writes_of_one_turn_are_one() -> None:
+    written = Written()
+    joined = JoinedWrites(written, asyncio.get_running_loop())
+    joined.write(b"head")
+    joined.writelines([b"bo", b"dy"])
+    assert written.calls == []
+    await asyncio.sleep(0)
+    assert written.calls == [b"headbody"]
+    joined.write(b"x" * 70_000)
+    assert len(written.calls) == 2  # much is not held, so that the client's pace is felt
+
+
+async def test_a_close_loses_nothing_and_an_abort_everything() -> None:
+    closed, aborted = Written(), Written()
+    one = JoinedWrites(closed, asyncio.get_running_loop())
+    one.write(b"last words")
+    one.close()
+    other = JoinedWrites(aborted, asyncio.get_running_loop())
+    other.write(b"last words")
+    other.abort()
+    await asyncio.sleep(0)
+    assert (closed.calls, aborted.calls) == ([b"last words"], [])

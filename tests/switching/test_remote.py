@@ -116,12 +116,15 @@ async def test_an_answer_comes_in_openais_shape_under_the_served_name() -> None:
         "refusal": None,
     }
     assert "kv_transfer_params" not in body
-    unused = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
-    assert body["usage"] == {
-        "prompt_tokens": 3,
-        "completion_tokens": 2,
-        "total_tokens": 5,
-        "completion_tokens_details": unused,
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+async def test_a_prediction_is_accounted_for_where_one_was_sent() -> None:
+    prediction = {"type": "content", "content": "안녕"}
+    response = await remote(Vllm()).answer(chat(prediction=prediction))
+    assert json.loads(await response.read())["usage"]["completion_tokens_details"] == {
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
     }
 
 

@@ -87,6 +87,13 @@ async def test_a_cold_provider_is_closed_when_it_has_finished(overrides: Overrid
     assert await content_of(await one.answer(chat())) == "local"  # built anew
 
 
+def test_the_side_that_may_be_switched_to_is_ready_before_it_is(overrides: Overrides) -> None:
+    """Importing and reading certificates takes a second; no request should wait for that."""
+    one = Switch("llm", "local", overrides, Named, ready=frozenset({"openai"}))
+    one.warm_up()
+    assert set(one._standing) == {"local", "openai"}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"llm": "grok"}', '{"llm": 1}', "\x00" * 10])
 async def test_a_broken_file_leaves_the_last_good_state(overrides: Overrides, text: str) -> None:
     overrides.set({"llm": "local"})
