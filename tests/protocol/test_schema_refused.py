@@ -32,7 +32,7 @@ def inside(schema: Any) -> dict[str, Any]:
         ("pattern", {"type": "string", "pattern": "("}),
         ("pattern", {"type": "string", "pattern": r"\bcat\b"}),
         ("pattern", {"type": "string", "pattern": "a" * 5000}),
-        ("format", {"type": "string", "format": "regex"}),
+        ("format", {"type": "string", "format": "idn-email"}),
         ("$ref", {"$ref": "https://example.com/other.json"}),
         ("$ref", {"$ref": "#/$defs/missing"}),
         ("multipleOf", {"type": "integer", "multipleOf": 123457}),

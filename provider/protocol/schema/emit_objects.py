@@ -201,7 +201,8 @@ def _check_open(objects: Objects) -> None:
     """Compared objects: another member can always be added, so that one is never stuck."""
     open_ = [names for names, value in objects.rest if value != FALSE]
     few = any(decide.is_finite(names) for names in open_)
-    if open_ and (few or objects.high is not None) and objects.high != len(objects.required):
+    single = objects.high is not None and objects.high <= len(objects.required) + 1
+    if open_ and (few or objects.high is not None) and not single:
         raise SchemaRefused(
             "uniqueItems",
             "",

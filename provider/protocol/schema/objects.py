@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from provider.protocol.schema.arrays import least
 from provider.protocol.schema.formula import FALSE, TRUE, Formula, every
 from provider.protocol.schema.regular import algebra, decide
-from provider.protocol.schema.regular.algebra import Re
+from provider.protocol.schema.regular.algebra import LITS, Re
 from provider.protocol.schema.regular.effort import TooComplex, spend
 
 Rest = tuple[tuple[Re, Formula], ...]
@@ -68,7 +68,22 @@ class Objects:
             return None
         if any(self.value(name) == FALSE for name in self.required):
             return None
+        if any(names.kind == LITS for names, _ in self.rest):
+            return self._spelt()
         return self
+
+    def _spelt(self) -> Objects:
+        """Patterns that only match certain names are these names."""
+        mine = {name for name, _ in self.named}
+        more = [
+            (name, value)
+            for names, value in self.rest
+            if names.kind == LITS
+            for name in names.args
+            if name not in mine
+        ]
+        rest = tuple(p for p in self.rest if p[0].kind != LITS)
+        return replace(self, named=(*self.named, *more), rest=rest, _table={})
 
     def with_member(self, name: str, value: Formula) -> Objects:
         """Those that have the member, with a value in `value`."""

@@ -197,12 +197,7 @@ class _Survey:
             )
 
     def _plenty(self, array: Arrays) -> bool:
-        if array.prefix:
-            return False
-        few = finite(self.values, array.rest, _FEW)
-        if few is not None:
-            return len(few) >= array.low
-        return endless(self.values, array.rest, set())
+        return not array.prefix and plenty(self.values, array.rest, array.low, set())
 
     def _members(self, site: Site, objects: list[Objects]) -> None:
         names = dict.fromkeys(n for o in objects for n, _ in o.named)
@@ -233,27 +228,29 @@ class _Survey:
         return found
 
 
-def endless(values: Values, formula: Formula, met: set[Formula]) -> bool:
-    """Whether there are plainly endlessly many values (False: it is not plain)."""
+def plenty(values: Values, formula: Formula, many: int, met: set[Formula]) -> bool:
+    """Whether there are plainly so many different values (False: it is not plain)."""
     if formula in met:
         return False
     try:
         shape = values.shape(formula)
     except (TooComplex, TooManyAlternatives, NoComplement):
         return False
-    if any(not n.bounded() for n in shape.numbers):
+    listed_ = finite(values, formula, _FEW)
+    if listed_ is not None:
+        return len(listed_) >= many
+    if any(not n.bounded() or n.values(many) is None for n in shape.numbers):
         return True
-    if shape.strings != algebra.EMPTY and not decide.is_finite(shape.strings):
+    if shape.strings != algebra.EMPTY and decide.has(shape.strings, many):
         return True
     inner = met | {formula}
     for o in shape.objects:
         open_ = any(v != FALSE and not decide.is_finite(n) for n, v in o.rest)
         if o.high is None and open_ and not o.members:
             return True
-        for name in o.required:
-            if endless(values, o.value(name), inner):
-                return True
+        if any(plenty(values, o.value(name), many, inner) for name in o.required):
+            return True
     return False
 
 
-__all__ = ["KINDS", "Site", "endless", "kind", "sites"]
+__all__ = ["KINDS", "Site", "kind", "plenty", "sites"]

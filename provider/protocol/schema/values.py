@@ -37,6 +37,10 @@ from provider.protocol.schema.shape import (
 _DEPTH = 4
 
 
+class Circular(SchemaRefused):
+    """A reference that leads back to itself; also seen while a reference is still being read."""
+
+
 class Values:
     """The meaning of formulas over one document.
 
@@ -174,15 +178,15 @@ class Values:
             return not (
                 shape.null or shape.booleans or shape.numbers or shape.arrays or shape.objects
             ) and decide.is_empty(shape.strings)
-        except (TooComplex, TooManyAlternatives, NoComplement):
+        except (TooComplex, TooManyAlternatives, NoComplement, Circular):
             self.culprit = None
             return False
 
-    def _endless(self, formula: Formula) -> SchemaRefused:
+    def _endless(self, formula: Formula) -> Circular:
         pointer = ""
         if formula.kind == NODE:
             pointer = self.document.place(formula.args[0]).pointer
-        return SchemaRefused(
+        return Circular(
             "$ref",
             pointer,
             "the reference leads back to itself without a step into a property or an item.",
@@ -215,6 +219,9 @@ class Values:
             except (TooComplex, TooManyAlternatives, NoComplement):
                 self.culprit = None
                 self._disjoint[key] = False
+            except Circular:
+                del self._disjoint[key]
+                return False
         return self._disjoint[key]
 
     def _apart(self, a: Shape, b: Shape, depth: int) -> bool:

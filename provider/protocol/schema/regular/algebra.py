@@ -145,16 +145,16 @@ def both(*parts: Re) -> Re:
         return literals(s for s in finite.args if all(matches(t, s) for t in others))
     pieces = _merged_lengths(list(terms))
     if not pieces:
-        return EMPTY if any(_is_length(t) for t in terms) else ALL
+        return EMPTY if any(is_length(t) for t in terms) else ALL
     return pieces[0] if len(pieces) == 1 else Re(AND, tuple(pieces))
 
 
-def _is_length(r: Re) -> bool:
+def is_length(r: Re) -> bool:
     return r.kind == REP and r.args[0] == ANY
 
 
 def _merged_lengths(terms: list[Re]) -> list[Re]:
-    lengths = [t for t in terms if _is_length(t)]
+    lengths = [t for t in terms if is_length(t)]
     if len(lengths) < 2:
         return terms
     low = max(t.args[1] for t in lengths)
@@ -162,7 +162,7 @@ def _merged_lengths(terms: list[Re]) -> list[Re]:
     high = min(highs) if highs else None
     if high is not None and low > high:
         return [EMPTY]
-    return [t for t in terms if not _is_length(t)] + [repeat(ANY, low, high)]
+    return [t for t in terms if not is_length(t)] + [repeat(ANY, low, high)]
 
 
 def repeat(r: Re, low: int = 0, high: int | None = None) -> Re:

@@ -25,6 +25,9 @@ class CharSet(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.ranges)
 
+    def size(self) -> int:
+        return sum(high - low + 1 for low, high in self.ranges)
+
     def first(self) -> str:
         """One member, a readable one where there is one."""
         for wanted in (0x61, 0x30, 0x41, 0x20, 0xAC00):

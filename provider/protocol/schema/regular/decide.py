@@ -18,12 +18,14 @@ from provider.protocol.schema.regular.algebra import (
     Re,
     both,
     derive,
+    is_length,
     negate,
 )
 from provider.protocol.schema.regular.charset import CharSet
-from provider.protocol.schema.regular.effort import TooComplex
+from provider.protocol.schema.regular.effort import TooComplex, spend
 
 _STATES = 3000
+_LONG = 300
 
 
 @lru_cache(maxsize=4096)
@@ -32,21 +34,74 @@ def is_empty(r: Re) -> bool:
     quick = _evident(r)
     if quick is not None:
         return quick
+    parts = r.args if r.kind == AND else (r,)
+    length = next((p for p in parts if is_length(p)), None)
+    if length is not None:
+        rest = both(*(p for p in parts if p is not length))
+        return _empty_within(rest, length.args[1], length.args[2])
     seen = {r}
     queue = [r]
     for state in queue:
         if state.nullable:
             return False
-        for chars in _first_choices(state):
-            after = derive(state, chars.first())
+        for after in _successors(state):
             if after.nullable or _evident(after) is False:
                 return False
-            if after != EMPTY and after not in seen:
+            if after not in seen:
                 if len(seen) >= _STATES:
                     raise TooComplex
                 seen.add(after)
                 queue.append(after)
     return True
+
+
+def _empty_within(r: Re, low: int, high: int | None) -> bool:
+    """Whether no string of `low` to `high` characters is in `r`: all strings of one length at once,
+    so that lengths do not multiply the states."""
+    now = frozenset([r])
+    met: set[frozenset[Re]] = set()
+    length = 0
+    while now and (high is None or length <= high):
+        if length >= low:
+            if any(state.nullable for state in now):
+                return False
+            if now in met:
+                return True
+            met.add(now)
+        if len(now) > _STATES:
+            raise TooComplex
+        spend(len(now))
+        now = frozenset(after for state in now for after in _successors(state))
+        length += 1
+    return True
+
+
+@lru_cache(maxsize=8192)
+def _successors(state: Re) -> tuple[Re, ...]:
+    found = dict.fromkeys(derive(state, c.first()) for c in _first_choices(state))
+    return tuple(after for after in found if after != EMPTY)
+
+
+def has(r: Re, many: int) -> bool:
+    """Whether there are so many strings in `r`, as far as that is quickly told."""
+    if not is_finite(r):
+        return not is_empty(r)
+    now: dict[Re, int] = {r: 1}
+    total = 0
+    for _ in range(_LONG):
+        total += sum(n for state, n in now.items() if state.nullable)
+        if total >= many:
+            return True
+        after: dict[Re, int] = {}
+        for state, n in now.items():
+            for chars in _first_choices(state):
+                then = derive(state, chars.first())
+                if then != EMPTY:
+                    after[then] = after.get(then, 0) + n * chars.size()
+        now = after
+        if not now or len(now) > _LONG:
+            return False
+    return False
 
 
 def _evident(r: Re) -> bool | None:

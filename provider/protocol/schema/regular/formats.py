@@ -8,8 +8,10 @@
 - `email`: RFC 5321 mailbox. `hostname`: RFC 1123.
 - `uuid`, `ipv4`, `ipv6`, `uri`, `uri-reference`, `json-pointer`, `relative-json-pointer`,
   `duration`, `uri-template` (level 1 to 4 syntax): their own RFCs.
-- `regex`, `iri`, `iri-reference`, `idn-email`, `idn-hostname`: not regular, or defined by tables
-  that change; refused.
+- `iri`, `iri-reference`: RFC 3987.
+- `regex`: what ECMA-262 and the regular expressions of other languages have in common, with groups
+  up to three deep: a pattern that every reader takes, and means the same by.
+- `idn-email`, `idn-hostname`: defined by tables that change; refused.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from provider.protocol.schema.regular import algebra
 from provider.protocol.schema.regular.algebra import Re
 from provider.protocol.schema.regular.ecma import search
 
-UNENFORCEABLE = frozenset({"regex", "iri", "iri-reference", "idn-email", "idn-hostname"})
+UNENFORCEABLE = frozenset({"idn-email", "idn-hostname"})
 
 _LEAP = r"(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE = (
@@ -72,11 +74,48 @@ _HIER = (
 _NOSCHEME = rf"(?:[{_UNRESERVED}@]|{_PCT})+(?:/{_PCHAR}*)*"
 _RELATIVE = rf"(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?|{_NOSCHEME}|)"
 _URI = rf"[a-zA-Z][a-zA-Z0-9+.\-]*:{_HIER}{_TAIL}"
+_UCS = (
+    r"\u{A0}-\u{D7FF}\u{F900}-\u{FDCF}\u{FDF0}-\u{FFEF}"
+    + "".join(rf"\u{{{plane:X}0000}}-\u{{{plane:X}FFFD}}" for plane in range(1, 14))
+    + r"\u{E1000}-\u{EFFFD}"
+)
+_PRIVATE = r"\u{E000}-\u{F8FF}\u{F0000}-\u{FFFFD}\u{100000}-\u{10FFFD}"
 _POINTER = r"(?:/(?:[^~/]|~[01])*)*"
 _VARNAME = r"(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2})(?:\.?(?:[a-zA-Z0-9_]|%[0-9a-fA-F]{2}))*"
 _VARSPEC = rf"{_VARNAME}(?::[1-9][0-9]{{0,3}}|\*)?"
 _LITERAL = r"[^\u0000-\u0020\"'%<>\\^`{|}\u007f]"
 
+
+def _international(uri: str) -> str:
+    """RFC 3987: unreserved characters are also those beyond ASCII; in queries, private ones too."""
+    wide = uri.replace(_UNRESERVED, _UNRESERVED + _UCS)
+    return wide.replace("|[/?])*)?(?:#", f"|[/?{_PRIVATE}])*)?(?:#")
+
+
+def _patterns() -> str:
+    """Regular expressions that engines agree on; those of a range are in order."""
+    spans = "|".join(
+        f"{first}-[{first}-{last}]"
+        for first, last in (
+            *((chr(c), "9") for c in range(0x30, 0x3A)),
+            *((chr(c), "Z") for c in range(0x41, 0x5B)),
+            *((chr(c), "z") for c in range(0x61, 0x7B)),
+        )
+    )
+    escape = (
+        r"\\(?:[dDwWsSnrtfv^$\\.*+?()\[\]{}|/]|x[0-9a-fA-F]{2}|u[0-9a-cA-Ce-fE-F][0-9a-fA-F]{3})"
+    )
+    inside = rf"(?:{spans}|{escape}|\\-|[^\\\]\[^\-\u0000-\u001f])"
+    listed = rf"\[\^?-?{inside}+-?\]"
+    atom = rf"(?:[^\\^$.*+?()\[\]{{}}|\u0000-\u001f]|\.|{escape}|{listed})"
+    body = rf"(?:{atom}{_TIMES}|[\^$|]|\\[bB])*"
+    for _ in range(3):
+        body = rf"(?:(?:{atom}|\((?:\?:)?{body}\)){_TIMES}|[\^$|]|\\[bB])*"
+    return rf"(?:\(\?[=!]{atom}*\)|{body})*"
+
+
+_UP_TO = "|".join(f"{n},(?:[{n}-9]|[1-9][0-9]{{1,3}})" for n in range(10))
+_TIMES = rf"(?:[*+?]\??|\{{(?:[0-9]{{1,4}},?|{_UP_TO})\}}\??)?"
 _FORMATS = {
     "date": _DATE,
     "time": _TIME,
@@ -89,6 +128,9 @@ _FORMATS = {
     "uuid": r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
     "uri": _URI,
     "uri-reference": rf"(?:{_URI}|{_RELATIVE}{_TAIL})",
+    "iri": _international(_URI),
+    "iri-reference": _international(rf"(?:{_URI}|{_RELATIVE}{_TAIL})"),
+    "regex": _patterns(),
     "json-pointer": rf"(?:{_POINTER})",
     "relative-json-pointer": rf"(?:0|[1-9][0-9]*)(?:#|{_POINTER})",
     "uri-template": rf"(?:{_LITERAL}|{_PCT}|\{{[+#./;?&]?{_VARSPEC}(?:,{_VARSPEC})*\}})*",
