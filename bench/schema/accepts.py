@@ -38,10 +38,14 @@ class Judge:
     def accepts(self, value: Any) -> bool:
         """Some text of `value` is complete under the grammar. Raises `OutOfSteps`."""
         self._left = self._steps
-        for length in self._write(value):
-            if self.matcher.is_accepting():
-                self.matcher.rollback(length)
-                return True
+        try:
+            for length in self._write(value):
+                if self.matcher.is_accepting():
+                    self.matcher.rollback(length)
+                    return True
+        except OutOfSteps:
+            self.matcher.reset()
+            raise
         return False
 
     def accepts_text(self, text: str) -> bool:

@@ -15,13 +15,13 @@ from provider.protocol.schema.known import LIST_VALUED, MAP_VALUED, SCHEMA_VALUE
 from provider.protocol.schema.refused import SchemaRefused
 
 _DRAFTS = {
-    "json-schema.org/draft-03/schema": 3,
-    "json-schema.org/draft-04/schema": 4,
-    "json-schema.org/schema": 4,
-    "json-schema.org/draft-06/schema": 6,
-    "json-schema.org/draft-07/schema": 7,
-    "json-schema.org/draft/2019-09/schema": 2019,
-    "json-schema.org/draft/2020-12/schema": 2020,
+    "http://json-schema.org/draft-03/schema": 3,
+    "http://json-schema.org/draft-04/schema": 4,
+    "http://json-schema.org/schema": 4,
+    "http://json-schema.org/draft-06/schema": 6,
+    "http://json-schema.org/draft-07/schema": 7,
+    "https://json-schema.org/draft/2019-09/schema": 2019,
+    "https://json-schema.org/draft/2020-12/schema": 2020,
 }
 _LATEST = 2020
 _OPENERS = frozenset({"$schema", "$id", "id"})
@@ -244,5 +244,4 @@ def _id_keyword(draft: int) -> str:
 def _draft(schema: Any, inherited: int) -> int:
     if not isinstance(schema, dict) or not isinstance(schema.get("$schema"), str):
         return inherited
-    uri = schema["$schema"].rstrip("#").partition("://")[2]
-    return _DRAFTS.get(uri, inherited)
+    return _DRAFTS.get(schema["$schema"].rstrip("#"), inherited)
