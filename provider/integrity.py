@@ -93,7 +93,8 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 class _Checked:
-    """Passes the bytes of a stream on, line by complete line checked before it goes out."""
+    """Passes the bytes of a stream on, complete line by complete line, each checked before it goes
+    out; half a line is held, because an error event could not follow it."""
 
     def __init__(self, body: ByteStream) -> None:
         self._body = body
@@ -104,13 +105,17 @@ class _Checked:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         reader = self._reader
         async for piece in self._body:
+            held = reader.rest
             chunks = [self._seen(chunk) for chunk in reader.parse(piece)]
             if len(reader.rest) > _LONGEST_LINE:
                 raise BadGateway("The upstream's stream has a line without an end.")
-            yield Events.of(piece, chunks)
+            if lines := (held + piece)[: len(held) + len(piece) - len(reader.rest)]:
+                yield Events.of(lines, chunks)
         whole = bool(self._finished) and all(self._finished.values()) and reader.done
         if not (whole or self._failed):
             raise BadGateway("The upstream's stream ended before its answer was complete.")
+        if reader.rest:
+            yield reader.rest
 
     async def aclose(self) -> None:
         await self._body.aclose()

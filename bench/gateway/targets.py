@@ -71,19 +71,19 @@ def upstream() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def sllm(to: int, folder: Path, **extra: str) -> Iterator[int]:
-    """`sllm serve` in front of the upstream at port `to`."""
+def sllm(to: int | str, folder: Path, **extra: str) -> Iterator[int]:
+    """`sllm serve` in front of the upstream at a port of this machine or a base URL."""
     port = free_port()
     command = [sys.executable, "-m", "provider.cli", "serve", "--port", str(port), "--quiet"]
     settings = {
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{to}/v1",
+        "OPENAI_BASE_URL": to if isinstance(to, str) else f"http://127.0.0.1:{to}/v1",
         "OPENAI_API_KEY": "sk-up",
         "LLM_PROVIDER": "openai",
         "EMBEDDING_PROVIDER": "openai",
         "SLLM_API_KEYS": KEY,
         "SLLM_STATE_FILE": str(folder / f"{port}.json"),
     }
-    with running(command, port, **settings, **extra) as listening:
+    with running(command, port, **{**settings, **extra}) as listening:
         yield listening
 
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provider.adapt import adapted
 from provider.base import ApiRequest, ApiResponse
@@ -299,3 +301,29 @@ async def test_a_stream_that_fails_after_it_was_left_says_nothing() -> None:
     await asyncio.sleep(0)
     await stream.aclose()
     await Gathered(Pieces([b"never asked for"])).aclose()
+
+
+async def test_half_an_event_is_held_so_that_an_error_can_follow() -> None:
+    whole, half = WHOLE_STREAM[0], WHOLE_STREAM[1][:20]
+    inner = Named("n", stream=lambda: Pieces([whole + half, BadGateway("gone")]))
+    response = await Integrity(inner).answer(chat(stream=True))
+    pieces = aiter(response.body)  # type: ignore[arg-type]
+    assert await anext(pieces) == whole
+    with pytest.raises(BadGateway):
+        await anext(pieces)
+
+
+@given(st.lists(st.integers(1, 60), max_size=30))
+def test_a_stream_is_byte_exact_however_it_is_cut(cuts: list[int]) -> None:
+    sent = b": hello\r\n" + b"".join(WHOLE_STREAM) + b": no line end"
+    pieces, at = list[bytes | Exception](), 0
+    for cut in cuts:
+        pieces.append(sent[at : at + cut])
+        at += cut
+    pieces.append(sent[at:])
+
+    async def read() -> bytes:
+        inner = Named("n", stream=lambda: Pieces(pieces))
+        return await (await Integrity(inner).answer(chat(stream=True))).read()
+
+    assert asyncio.run(read()) == sent
