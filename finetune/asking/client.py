@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provider.errors import ConfigurationError
@@ -17,16 +18,29 @@ def client(settings: Settings) -> openai.AsyncOpenAI:
 
     Raises `ConfigurationError` where there is no key for it.
     """
-    from openai import OpenAIError
-
     from provider.client import AsyncOpenAI
 
-    try:
-        return AsyncOpenAI(settings=settings, max_retries=0)
-    except OpenAIError as error:
+    if settings.llm_provider == "openai" and settings.openai_api_key is None:
         raise ConfigurationError(
-            f"OPENAI_API_KEY is not set ({error}); set it, or LLM_PROVIDER to another provider."
-        ) from error
+            "OPENAI_API_KEY is not set; set it, or LLM_PROVIDER to another provider."
+        )
+    return AsyncOpenAI(settings=settings, max_retries=0)
+
+
+def alone(settings: Settings, aside: Path, provider: str | None = None) -> Settings:
+    """The settings of a provider that answers by itself: no fallback, shadow or recording, and no
+    run-time switch, whose file would be `aside`. Its own model is called `default` where it is
+    the local one."""
+    return settings.model_copy(
+        update={
+            "llm_provider": provider or settings.llm_provider,
+            "llm_fallback": "none",
+            "llm_shadow": "none",
+            "llm_record": None,
+            "sllm_state_file": aside,
+            "model_aliases": {**settings.model_aliases, "default": "default"},
+        }
+    )
 
 
 def model_of(settings: Settings) -> str:

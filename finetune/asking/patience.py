@@ -11,7 +11,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 T = TypeVar("T")
 
 _ATTEMPTS = 6
-_LONGEST = 60.0
+_FIRST, _LONGEST = 0.5, 60.0
+"""Seconds."""
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
@@ -44,4 +45,4 @@ def _wait(state: RetryCallState) -> float:
             return min(_LONGEST, max(0.0, float(error.response.headers["retry-after"])))
         except (KeyError, ValueError):
             pass
-    return float(min(_LONGEST, 0.25 * 2**state.attempt_number))
+    return float(min(_LONGEST, _FIRST * 2 ** (state.attempt_number - 1)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune.asking.asker import Asker
 from finetune.asking.budget import Budget
-from finetune.asking.client import client, model_of
+from finetune.asking.client import alone, client, model_of
 from finetune.asking.journal import Journal
 from finetune.asking.price import Price
 from finetune.data.conversation import Conversation
@@ -31,12 +31,12 @@ def run(
     The journal stands beside `out`. Raises `ConfigurationError` where `out` is not this command's,
     for a model that may not be learnt from, and for limits that cannot be kept.
     """
-    settings = Settings()
+    kept = out.with_name(f"{out.name}.journal")
+    settings = alone(Settings(), kept.with_suffix(".switch"))
     plan = replace(plan, model=plan.model or model_of(settings))
     may_learn_from(plan.model)
     if settings.llm_provider == "local":
         may_learn_from(settings.local_llm_model_path)
-    kept = out.with_name(f"{out.name}.journal")
     if not kept.exists():
         free(out)
     if limits.usd is not None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from finetune.asking.client import alone
 from provider.errors import ConfigurationError
 from provider.factory import PROVIDERS
 from provider.settings import Settings
@@ -50,23 +50,18 @@ def contestant(spec: str, settings: Settings, aside: Path, key: str | None = Non
             f"{spec!r} names no model; expected [NAME=][PROVIDER:]MODEL[@URL], for example "
             "gpt-4o-mini, local:default or my-adapter@http://127.0.0.1:8000/v1."
         )
-    alone: dict[str, Any] = {
-        "llm_fallback": "none",
-        "llm_shadow": "none",
-        "llm_record": None,
-        "sllm_state_file": aside,
-        "llm_provider": provider,
-    }
+    by_itself = alone(settings, aside, provider)
     if at:
-        alone |= {
+        there = {
             "llm_provider": "openai",
             "openai_base_url": _url(f"http{url}"),
             "openai_api_key": SecretStr(_key(key)),
             "openai_org_id": None,
             "openai_project_id": None,
         }
+        by_itself = by_itself.model_copy(update=there)
     endpoint = f"http{url}" if at else provider
-    return Contestant(name or spec, model, endpoint, settings.model_copy(update=alone))
+    return Contestant(name or spec, model, endpoint, by_itself)
 
 
 def _key(variable: str | None) -> str:

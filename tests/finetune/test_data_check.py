@@ -63,7 +63,7 @@ def sentence(seed: int, words: int = 60) -> str:
     )
 
 
-def run(*arguments: str | Path) -> Result:
+def run(*arguments: object) -> Result:
     return CliRunner().invoke(data, ["check", *map(str, arguments)], catch_exceptions=False)
 
 
@@ -346,3 +346,23 @@ def test_a_model_and_a_response_format_are_schemas_too(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"type": 3}')
     with pytest.raises(ConfigurationError, match="is no JSON Schema"):
         load_schemas([str(tmp_path / "bad.json")])
+
+
+DEMO = Path(__file__).parents[2] / "finetune" / "demo" / "artifacts" / "exaone-demo"
+
+
+def test_tokens_are_counted_as_training_lays_them_out(tmp_path: Path) -> None:
+    from finetune.train.examples import encode
+    from provider.engine.chat import ChatTokenizer
+
+    path = written(tmp_path / "data.jsonl", pair("짧은 질문", "짧은 답"), pair("긴", "가" * 300))
+    conversations = list(read_conversations(path))
+    rows = encode(conversations, ChatTokenizer.load(DEMO), max_length=10_000).rows
+    longest = max(map(len, rows))
+    result = run(path, "--tokenizer", DEMO, "--max-length", longest - 1)
+    assert result.exit_code == 1
+    assert (
+        f"data.jsonl:2: has {longest:,} tokens; expected at most {longest - 1:,}" in result.stdout
+    )
+    assert run(path, "--tokenizer", DEMO, "--max-length", longest).exit_code == 0
+    assert "has no tokenizer.json" in run(path, "--tokenizer", tmp_path).stderr

@@ -316,3 +316,22 @@ def test_kill_9_and_on_again_asks_nothing_twice(tmp_path: Path, hosted: StandIn)
     bodies = [request.body for request in hosted.requests]
     assert len(set(bodies)) == 40
     assert len(bodies) <= 42
+
+
+def test_the_local_side_is_a_candidate(tmp_path: Path, hosted: StandIn) -> None:
+    from finetune.demo.corpus import heldout_plans
+    from finetune.demo.schema import floorplan_schema
+
+    path, schema = tmp_path / "plans.jsonl", tmp_path / "schema.json"
+    schema.write_text(json.dumps(floorplan_schema()))
+    with path.open("w", encoding="utf-8") as file:
+        for plan in heldout_plans(2):
+            said = {"role": "assistant", "content": plan.answer}
+            file.write(json.dumps({"messages": [*plan.messages, said]}) + "\n")
+    out = tmp_path / "out"
+    done = run(path, "-c", "demo=local:default", "--out", out, "--schema", schema)
+    assert done.exit_code == 0, done.output
+    [demo] = json.loads((out / "report.json").read_text())["contestants"]
+    assert demo["valid"] == 1
+    assert demo["score"] > 0.7
+    assert hosted.requests == []

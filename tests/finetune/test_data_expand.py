@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from finetune.asking import patience
 from finetune.asking.budget import Budget
 from finetune.asking.journal import Journal
 from finetune.asking.price import Price
@@ -135,6 +136,16 @@ def test_a_model_that_may_not_be_learnt_from_is_not_asked(
     assert hosted.requests == []
 
 
+def test_a_local_model_that_may_not_be_learnt_from_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_PROVIDER", "local")
+    monkeypatch.setenv("LOCAL_LLM_MODEL_PATH", "/models/EXAONE-3.5-2.4B-Instruct")
+    said = run(seeds(tmp_path), tmp_path / "new.jsonl")
+    assert said.exit_code == 2
+    assert "EXAONE AI Model License" in said.stderr
+
+
 def test_a_wrong_key_and_an_unknown_model_end_it_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,10 +165,11 @@ def test_a_wrong_key_and_an_unknown_model_end_it_in_a_sentence(
     "fault", ["insufficient_quota", "invalid_json", "empty_object", "bad_utf8"]
 )
 def test_an_endpoint_that_fails_is_left_and_asked_again_later(
-    tmp_path: Path, hosted: StandIn, fault: str
+    tmp_path: Path, hosted: StandIn, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(patience, "_FIRST", 0.001)
     out, path = tmp_path / "new.jsonl", seeds(tmp_path, 8)
-    hosted.faults.add(fault, times=6)
+    hosted.faults.add(fault, times=31)
     said = run(path, out, "--near", 0, "--concurrency", 1)
     assert said.exit_code == 1
     assert "not finished: the " in said.stdout
@@ -224,7 +236,7 @@ def test_a_full_disk_keeps_what_was_answered(tmp_path: Path, hosted: StandIn) ->
     )
     assert done.returncode == 2
     assert "answers are kept. Make room and run the same command again" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
     asked = len(hosted.requests)
     assert run(path, out, "--near", 0).exit_code == 0
     bodies = [request.body for request in hosted.requests]
