@@ -260,6 +260,11 @@ class LocalLLMSettings(BaseSettings):
     local_llm_threads: int | None = Field(
         None, ge=1, description="CPU threads of the local models; unset: all cores."
     )
+    local_llm_native: bool = Field(
+        True,
+        description="Compile CPU kernels for this machine when a C compiler is there (one second, "
+        "kept in ~/.cache/sllm); without them steps take longer.",
+    )
     local_llm_adapters: Path | None = Field(
         None, description="Folder whose sub-folders are LoRA adapters, loaded at start."
     )

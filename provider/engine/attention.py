@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from provider.engine.cache import Slab, Slot
+from provider.engine.native.kernels import Kernels, Row, attends
 
 NAME = "sllm_packed"
 """Under this name transformers finds `packed_attention`."""
@@ -38,12 +39,17 @@ class Segment:
 class AttentionPlan:
     """Where the tokens of one step go and what they may see; shared by all layers.
 
-    On a CPU every row attends by itself, without padding. Elsewhere kernel launches are what costs,
+    On a CPU every row attends by itself, without padding, with `kernels` of our own where there are
+    any. Elsewhere kernel launches are what costs,
     so the rows of a slab that have one new token attend together, padded to the longest.
     """
 
     def __init__(
-        self, segments: list[Segment], device: torch.device, together: bool | None = None
+        self,
+        segments: list[Segment],
+        device: torch.device,
+        together: bool | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
         self.segments = segments
         self.device = device
@@ -51,6 +57,10 @@ class AttentionPlan:
         if together is None:
             together = device.type != "cpu"
         self.groups = _groups(segments, device) if together else []
+        self._rows = _rows(segments) if kernels is not None else None
+        self._kernels = kernels
+        if self._rows is not None:
+            return
         grouped = {id(segment) for group in self.groups for segment in group.segments}
         self._alone = [segment for segment in segments if id(segment) not in grouped]
         self._views = [segment.slot.views(segment.length) for segment in self._alone]
@@ -74,6 +84,11 @@ class AttentionPlan:
         Query heads that share a key/value head are laid out as further queries of it, so grouped
         heads need no copy of the cache.
         """
+        if self._rows is not None and self._kernels is not None:
+            if scale is None:
+                scale = query.shape[2] ** -0.5
+            kv_heads = self.segments[0].slot.slab.kv.shape[-2]
+            return self._kernels.attend(self._rows, layer, query, kv_heads, scale, window)
         if not self.groups and len(self._alone) == 1:
             return self._attend_alone(layer, 0, query, scale, window)
         out = torch.empty_like(query)
@@ -189,6 +204,23 @@ def _writes(
         )
         for slab, packed, flat in by_slab.values()
     ]
+
+
+def _rows(segments: list[Segment]) -> Any:
+    """Where each row lies, for the kernels; None for heads that they do not take."""
+    if not segments:
+        return None
+    held = segments[0].slot.slab.kv
+    if not attends(held.shape[-1], held.dtype):
+        return None
+    rows = (Row * len(segments))()
+    for row, segment in zip(rows, segments, strict=True):
+        held, index = segment.slot.slab.kv, segment.slot.index
+        row.offset, row.count, row.position = segment.offset, segment.count, segment.position
+        at = held.data_ptr() + held.itemsize * index * held.stride(2)
+        row.keys, row.values = at, at + held.itemsize * held.stride(1)
+        row.layer = held.stride(0)
+    return rows
 
 
 def _groups(segments: list[Segment], device: torch.device) -> list[Group]:

@@ -67,7 +67,7 @@ class Engine:
     def __init__(self, checkpoint: Checkpoint, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._model = checkpoint.model
-        self._runner = runner_of(checkpoint.model)
+        self._runner = runner_of(checkpoint.model, native=self.limits.native)
         self._shape = cache_shape(checkpoint.model, self.limits, self._runner.weight_bytes)
         self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
         self._grammars: GrammarCache | None = None

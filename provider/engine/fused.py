@@ -23,6 +23,7 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMode
 from provider.engine.adapters import Adapter
 from provider.engine.attention import AttentionPlan
 from provider.engine.linear import Linear
+from provider.engine.native.kernels import Kernels
 from provider.engine.runner import Step
 
 
@@ -38,7 +39,7 @@ class Part:
 class FusedLinear:
     """Several of the model's linear modules with one input as one product."""
 
-    def __init__(self, modules: list[nn.Linear]) -> None:
+    def __init__(self, modules: list[nn.Linear], kernels: Kernels | None) -> None:
         self.parts = []
         start = 0
         for module in modules:
@@ -49,6 +50,7 @@ class FusedLinear:
         self.linear = Linear(
             torch.cat(weights) if len(weights) > 1 else weights[0],
             torch.cat(biases) if biases else None,
+            kernels,
         )
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
@@ -78,17 +80,17 @@ class FusedLinear:
 class Layer:
     """One decoder layer: fused products and the two norms."""
 
-    def __init__(self, layer: Any, index: int) -> None:
+    def __init__(self, layer: Any, index: int, kernels: Kernels | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.index = index
         self.before, self.between = (
             Norm(layer.input_layernorm),
             Norm(layer.post_attention_layernorm),
         )
-        self.qkv = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.out = FusedLinear([attention.o_proj])
-        self.gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj])
-        self.down = FusedLinear([mlp.down_proj])
+        self.qkv = FusedLinear([attention.q_proj, attention.k_proj, attention.v_proj], kernels)
+        self.out = FusedLinear([attention.o_proj], kernels)
+        self.gate_up = FusedLinear([mlp.gate_proj, mlp.up_proj], kernels)
+        self.down = FusedLinear([mlp.down_proj], kernels)
         self.head_dim: int = attention.head_dim
         self.rotated = attention.q_proj.out_features + attention.k_proj.out_features
         self.heads = attention.q_proj.out_features // self.head_dim
@@ -132,14 +134,15 @@ class Norm:
 class FusedRunner:
     """Runs steps of a model that `fits`."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, kernels: Kernels | None = None) -> None:
         inner: Any = model.base_model
+        self._kernels = kernels
         self.weight_bytes = sum(p.nbytes for p in model.parameters())
         self._rotary: Any = inner.rotary_emb
         self._embedding: nn.Embedding = inner.embed_tokens
         self._norm = Norm(inner.norm)
-        self._layers = [Layer(layer, index) for index, layer in enumerate(inner.layers)]
-        self._head = Linear(model.get_output_embeddings().weight.data)
+        self._layers = [Layer(layer, index, kernels) for index, layer in enumerate(inner.layers)]
+        self._head = Linear(model.get_output_embeddings().weight.data, kernels=kernels)
         if self._head.packed and model.config.tie_word_embeddings:
             self.weight_bytes += self._embedding.weight.nbytes
         self.device: torch.device = model.device
@@ -153,7 +156,7 @@ class FusedRunner:
 
     @torch.inference_mode()
     def forward(self, step: Step) -> Tensor:
-        plan = AttentionPlan(step.segments, self.device)
+        plan = AttentionPlan(step.segments, self.device, kernels=self._kernels)
         x = self._embedding(torch.tensor(step.tokens, device=self.device))
         cos, sin = self._angles(x, step.positions)
         wanted = torch.tensor(step.wanted, dtype=torch.long, device=self.device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from provider.engine.attention import NAME, AttentionPlan, Segment, packed_attention
+from provider.engine.native.kernels import Kernels
 
 if TYPE_CHECKING:
     from provider.engine.adapters import Adapter
@@ -48,9 +49,10 @@ class ModelRunner:
     The model is left as it was between steps, so others may use it too.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, kernels: Kernels | None = None) -> None:
         AttentionInterface.register(NAME, packed_attention)
         self._model = model
+        self._kernels = kernels
         self.weight_bytes = sum(p.nbytes for p in model.parameters())
         self._step = Step()
         self._hooked: WeakSet[nn.Module] = WeakSet()
@@ -74,7 +76,7 @@ class ModelRunner:
                 position_ids=tensor(step.positions).unsqueeze(0),
                 use_cache=False,
                 logits_to_keep=tensor(step.wanted),
-                packed=AttentionPlan(step.segments, self.device),
+                packed=AttentionPlan(step.segments, self.device, kernels=self._kernels),
             )
         self._step = Step()
         logits: Tensor = out.logits[0]

@@ -11,25 +11,30 @@ from provider.engine.attention import Segment
 from provider.engine.cache import CacheShape, KVCache
 from provider.engine.fused import FusedRunner, fits
 from provider.engine.linear import pack_modules
+from provider.engine.native.kernels import Kernels, kernels
 from provider.engine.runner import ModelRunner, Runner, Step, attention_heads
 from provider.errors import ConfigurationError
 
 _RUNNER = "sllm_runner"
 
 
-def runner_of(model: PreTrainedModel) -> Runner:
+def runner_of(model: PreTrainedModel, *, native: bool = True) -> Runner:
     """The fastest way to run steps of this model; made once per model.
+
+    `native` lets it use kernels that are compiled for this machine, where there are any.
 
     Raises ConfigurationError for an architecture whose attention the engine cannot reproduce.
     """
     if _RUNNER not in vars(model):
-        vars(model)[_RUNNER] = FusedRunner(model) if fits(model) else _general(model)
+        wanted = native and model.device.type == "cpu" and model.dtype is torch.bfloat16
+        own = kernels() if wanted else None
+        vars(model)[_RUNNER] = FusedRunner(model, own) if fits(model) else _general(model, own)
     runner: Runner = vars(model)[_RUNNER]
     return runner
 
 
-def _general(model: PreTrainedModel) -> ModelRunner:
-    runner = ModelRunner(model)
+def _general(model: PreTrainedModel, own: Kernels | None) -> ModelRunner:
+    runner = ModelRunner(model, own)
     try:
         check_attention(model, runner)
     except ConfigurationError:
@@ -41,7 +46,7 @@ def _general(model: PreTrainedModel) -> ModelRunner:
             "this model with vLLM and set LOCAL_LLM_BASE_URL."
         ) from error
     embedding: Any = model.get_input_embeddings()
-    pack_modules(model, shared=embedding.weight)
+    pack_modules(model, shared=embedding.weight, kernels=own)
     return runner
 
 

@@ -26,6 +26,7 @@ ENGINE_SETTINGS = (
     "local_llm_max_batch",
     "local_llm_queue",
     "local_llm_threads",
+    "local_llm_native",
     "local_llm_adapters",
     "local_llm_max_adapters",
     "local_llm_loop_tokens",
@@ -75,6 +76,7 @@ def load_engine(settings: Settings) -> Running:
         context_length=settings.local_llm_context_length,
         max_adapters=settings.local_llm_max_adapters,
         loop_tokens=settings.local_llm_loop_tokens,
+        native=settings.local_llm_native,
     )
     engine = Engine(loaded, limits)
     for folder in adapters:

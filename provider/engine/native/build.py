@@ -1,0 +1,87 @@
+"""Compiles this folder's C files once per machine, with the compiler at hand.
+
+Nothing here is needed: where there is no C compiler, or its work does not pass the checks, the
+engine computes with torch alone. The library is kept in `$XDG_CACHE_HOME/sllm` (`~/.cache/sllm`),
+named by what it was made of, and is loaded only if nobody else could have written it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl")
+BFLOAT16 = "-mavx512bf16"
+_PATIENCE = 60.0
+
+
+class NotBuilt(Exception):
+    """Why there is no library, in half a sentence."""
+
+
+def library() -> ctypes.CDLL:
+    """The compiled kernels. Raises `NotBuilt`."""
+    sources = sorted(Path(__file__).parent.glob("*.c"))
+    made_of = b"\0".join([path.read_bytes() for path in sources]) + repr(FLAGS).encode()
+    folder = _cache()
+    path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:24]}.so"
+    if not path.exists():
+        _compile(sources, path)
+    _refuse_if_shared(path)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NotBuilt(f"{path} cannot be loaded ({error})") from error
+
+
+def _cache() -> Path:
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "sllm"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise NotBuilt(f"there is no folder for it ({error})") from error
+    _refuse_if_shared(folder)
+    return folder
+
+
+def _refuse_if_shared(path: Path) -> None:
+    """What another user may write must not be loaded."""
+    found = path.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NotBuilt(f"{path} may be written by others; expected it to be this user's alone")
+
+
+def _compile(sources: list[Path], path: Path) -> None:
+    """Writes the library, whole or not at all; two processes may do it at once."""
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    if compiler is None:
+        raise NotBuilt("there is no C compiler")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            done = subprocess.run(
+                [compiler, *FLAGS, BFLOAT16, "-o", made, *sources],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PATIENCE,
+                check=False,
+            )
+            if done.returncode:
+                said = done.stderr.strip().splitlines() or ["without a word"]
+                raise NotBuilt(f"{compiler} failed: {said[0]}")
+            made.chmod(0o700)
+            made.replace(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotBuilt(f"{compiler} did not make it ({error})") from error
+    logger.info("compiled the CPU kernels with %s into %s", compiler, path)
