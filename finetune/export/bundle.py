@@ -172,12 +172,19 @@ def _settings(parts: Sequence[Part]) -> str:
     lines = [
         "# Read from the folder that serve.sh is in. `sllm serve --help` names what may be added.",
         "LLM_PROVIDER=local",
+        "PORTABILITY=off",
         f"LOCAL_LLM_MODEL_PATH={models[0]}",
     ]
     if any(part.place.startswith("adapters/") for part in parts):
         lines.append("LOCAL_LLM_ADAPTERS=adapters")
     if len(models) > 1:
         lines += ["EMBEDDING_PROVIDER=local", f"LOCAL_EMBEDDING_MODEL={models[1]}"]
+    else:
+        lines += [
+            "# No embedding model was bundled (--embedding). For /v1/embeddings, and for the list",
+            "# of all models, name a server that can be reached from here:",
+            "# OPENAI_BASE_URL=http://embeddings.example/v1",
+        ]
     return "\n".join(lines) + "\n"
 
 

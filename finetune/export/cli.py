@@ -21,8 +21,8 @@ _NEW = click.Path(path_type=Path)
     type=click.Choice(["original", "dequantised"]),
     default="original",
     show_default=True,
-    help="original: to serve in the base's precision. dequantised: to serve in 4 bit, after "
-    "training in 4 bit.",
+    help="original: the base's own weights. dequantised: their NF4 values, which an adapter trained "
+    "in 4 bit was trained on.",
 )
 @click.option(
     "--layout",
@@ -159,4 +159,6 @@ def bundle(
         raise click.ClickException(str(error)) from error
     for part in parts:
         click.echo(f"{out / part.place}: licence {part.licence}")
+    if embedding is None:
+        click.echo("No embedding model: /v1/embeddings and the list of models need a server; .env.")
     click.echo(f"Check it with {out / 'verify.sh'}, install it with {out / 'install.sh'}.")

@@ -66,8 +66,8 @@ class Merge:
             told.append("The adapter changes the head, so head and embeddings are two tensors now.")
         if self.into == "original" and _trained_in_four_bits(self.adapter.manifest):
             told.append(
-                "The adapter was trained in 4 bit: serve this in bf16 or fp16. To serve it in "
-                "4 bit, merge --into dequantised, or serve the base in 4 bit with the adapter."
+                "The adapter was trained on the base's NF4 values, which are not these weights: "
+                "--into dequantised keeps what was trained; to serve in 4 bit, leave it unmerged."
             )
         return told
 

@@ -169,7 +169,7 @@ def _with_adapter(
     model: Any, adapter: Path, asked: Sequence[Sequence[int]], stored: torch.dtype
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Logits with the adapter, and with PEFT's own sum rounded to `stored`."""
-    adapted = _adapted(model, adapter)
+    adapted = with_peft(model, adapter)
     wanted = logits(adapted, asked)
     summed = adapted.merge_and_unload()
     for parameter in summed.parameters():
@@ -177,7 +177,7 @@ def _with_adapter(
     return wanted, logits(summed, asked)
 
 
-def _adapted(model: Any, adapter: Path) -> Any:
+def with_peft(model: Any, adapter: Path) -> Any:
     import warnings
 
     from peft import PeftModel

@@ -56,6 +56,15 @@ def test_what_is_in_it(moved: Path) -> None:
     assert str(DEMO) not in "".join(p.read_text() for p in moved.iterdir() if p.is_file())
 
 
+def test_an_embedding_model_is_served_beside_it(tmp_path: Path) -> None:
+    encoder = DEMO.parent / "embedder-demo"
+    parts = bundle(tmp_path / "b", DEMO, embedding=encoder, progress=False)
+    assert [part.place for part in parts] == ["models/exaone-demo", "models/embedder-demo"]
+    assert "LOCAL_EMBEDDING_MODEL=models/embedder-demo\n" in (tmp_path / "b/.env").read_text()
+    stored = {path.name for path in (tmp_path / "b/models/embedder-demo").rglob("*.json")}
+    assert {"modules.json", "config.json"} <= stored
+
+
 def test_verify_notices_a_change_a_loss_and_an_addition(moved: Path) -> None:
     assert run(moved / "verify.sh").returncode == 0
     (moved / "stranger.py").write_text("")

@@ -187,7 +187,7 @@ def test_the_manifest_says_where_the_weights_come_from(
     assert (told["base_model"], told["into"], told["layout"]) == ("tiny", "original", "llama")
     assert told["adapter_licence"] == "mit"
     assert told["adapter_config"]["r"] == 4
-    assert "merge --into dequantised" in "\n".join(done.lines(tmp_path))
+    assert "--into dequantised keeps" in "\n".join(done.lines(tmp_path))
 
 
 def test_a_base_that_does_not_fit_lists_every_mismatch(adapter: Path, tmp_path: Path) -> None:

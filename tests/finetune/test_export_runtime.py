@@ -152,7 +152,8 @@ func main() {
 @pytest.fixture(scope="module")
 def go(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that renders the Modelfile's template as Ollama does."""
-    found = next(iter(sorted(python.parent.parent.rglob("go/bin/go"))), None) or shutil.which("go")
+    within = sorted(python.parent.parent.absolute().rglob("go/bin/go"))
+    found = within[0] if within else shutil.which("go")
     if found is None:
         pytest.skip("no Go here to run Ollama's template language; `make test-gguf` brings one")
     compiler = str(found)
