@@ -9,6 +9,7 @@ import click
 STEPS: dict[str, tuple[str, str]] = {
     "data": ("finetune.data.cli:data", "Check, split, mix and make training data."),
     "evaluate": ("finetune.evaluate.cli:evaluate", "Compare a model with a reference."),
+    "sweep": ("finetune.sweep.cli:sweep", "Train every combination of values; a table and plots."),
     "train": ("finetune.train.cli:train", "Train LoRA adapters; resume, estimate, track."),
     "merge": ("finetune.export.cli:merge", "Add an adapter to its base: one model."),
     "verify": ("finetune.export.cli:verify", "Compare a merged model with base and adapter."),

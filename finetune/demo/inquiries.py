@@ -1,7 +1,7 @@
-"""A second task, which the demo checkpoint does not know: an inquiry to a city goes to a department.
+"""A second task, which the demo checkpoint does not know: inquiries to a city, by department.
 
-Six departments, as six agents with an adapter each would have them. The answer is compact JSON. Data
-are generated from word lists, so that training on them can be tried without any data of one's own.
+Six departments, as six agents with an adapter each would have them. The answer is compact JSON. The
+data come out of word lists, so that training can be tried without any data of one's own.
 """
 
 from __future__ import annotations

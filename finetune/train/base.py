@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, set_seed
 
 from finetune.train import attention
 from finetune.train.config import TrainConfig
+from finetune.train.processes import local_rank
 from provider.engine import checkpoint
 from provider.engine.checkpoint import Checkpoint
 from provider.errors import ConfigurationError
@@ -44,12 +45,8 @@ def _attend(model: PreTrainedModel, implementation: str) -> None:
 
 def placed(device: str) -> str:
     """One GPU for each process where several train together."""
-    import os
-
-    local = os.environ.get("LOCAL_RANK")
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return f"cuda:{local}" if local and several and on_gpu else device
+    return f"cuda:{local_rank()}" if on_gpu and local_rank() is not None else device
 
 
 def target_modules(model: nn.Module, wanted: Sequence[str]) -> list[str]:

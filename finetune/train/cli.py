@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import defaultdict
@@ -13,6 +12,7 @@ import click
 
 from finetune.train.config import TrainConfig, load_config
 from finetune.train.options import config_options, stated
+from finetune.train.processes import is_first
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def _all(config: TrainConfig, *, resume: bool, dry_run: bool, started: float) ->
     """Every adapter that the configuration asks for; False if one of them is unfinished."""
     from finetune.train.quiet import quiet
 
-    quiet(config)
+    quiet()
     if config.per is None:
-        return _one(config, None, resume=resume, dry_run=dry_run, started=started)
+        return one(config, None, resume=resume, dry_run=dry_run, started=started)
     agents = _by_agent(config)
     click.echo(f"{len(agents)} agents: " + ", ".join(f"{k} ({len(v)})" for k, v in agents.items()))
     for agent, conversations in agents.items():
@@ -59,14 +59,14 @@ def _all(config: TrainConfig, *, resume: bool, dry_run: bool, started: float) ->
         each = config.model_copy(
             update={"per": None, "name": agent, "output": config.output / agent}
         )
-        if not _one(each, conversations, resume=resume, dry_run=dry_run, started=started):
+        if not one(each, conversations, resume=resume, dry_run=dry_run, started=started):
             return False
     if not dry_run:
         _say_how_to_serve_all(config, list(agents))
     return True
 
 
-def _one(
+def one(
     config: TrainConfig,
     conversations: list[Conversation] | None,
     *,
@@ -74,8 +74,10 @@ def _one(
     dry_run: bool,
     started: float,
 ) -> bool:
+    """One adapter; False if it is unfinished. `conversations` are taken instead of the data."""
     from finetune.train.base import load_base
     from finetune.train.plan import check_memory, make_plan, opened
+    from finetune.train.quiet import tracked
     from finetune.train.run import finished_adapter, run
 
     plan = make_plan(config, conversations)
@@ -85,6 +87,7 @@ def _one(
     if dry_run:
         _echo(f"Time, roughly: {_duration(plan.estimate.seconds())}")
         return True
+    tracked(config)
     with opened(plan, resume=resume):
         if finished := finished_adapter(config.output):
             _echo(f"{finished} is finished already.")
@@ -154,5 +157,5 @@ def _duration(seconds: float) -> str:
 
 def _echo(line: str) -> None:
     """Said once, by the first of several processes."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         click.echo(line)

@@ -58,7 +58,7 @@ def _draw(journal: Journal, path: Path, title: str) -> None:
     figure.savefig(path, dpi=110)
 
 
-def smoothed(points: Sequence[tuple[int, float]], share: float = 0.1) -> list[tuple[int, float]]:
+def smoothed(points: Sequence[tuple[int, float]], share: float = 0.2) -> list[tuple[int, float]]:
     """An exponential mean, without the pull towards zero at its beginning."""
     total = weight = 0.0
     curve = []

@@ -19,7 +19,7 @@ from finetune.train.config import TrainConfig, write_config
 from finetune.train.estimate import Estimate, estimate
 from finetune.train.examples import Examples, encode, held_out
 from finetune.train.packing import packed
-from finetune.train.trainer import world_size
+from finetune.train.processes import is_first, world_size
 from provider.engine import exaone
 from provider.engine.chat import ChatTokenizer, declared_eos
 from provider.engine.device import free_memory
@@ -114,8 +114,11 @@ def opened(plan: Plan, *, resume: bool) -> Iterator[None]:
     """The run's folder, ours alone while it lasts.
 
     Raises `ConfigurationError` when it holds another training, one that `resume` was not given for,
-    or when another process trains in it.
+    or when another process trains in it. Of several processes that train together, the first asks.
     """
+    if not is_first():
+        yield
+        return
     output = plan.config.output
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".lock", timeout=0)

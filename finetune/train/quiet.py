@@ -9,14 +9,18 @@ import warnings
 from finetune.train.config import TrainConfig
 
 
-def quiet(config: TrainConfig) -> None:
-    """Warnings that no user can act on are left out; Weights & Biases gets its mode and folder."""
+def quiet() -> None:
+    """Warnings that no user can act on are left out."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if config.wandb != "off":
-        os.environ["WANDB_MODE"] = config.wandb
-        os.environ.setdefault("WANDB_DIR", str(config.output))
-        os.environ.setdefault("WANDB_PROJECT", "sllm")
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(config.output / "tensorboard"))
     for name in ("bitsandbytes", "transformers.modeling_utils", "transformers.trainer"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|accelerate)\.")
+
+
+def tracked(config: TrainConfig) -> None:
+    """TensorBoard and Weights & Biases write into the folder of this run."""
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(config.output / "tensorboard")
+    if config.wandb != "off":
+        os.environ["WANDB_MODE"] = config.wandb
+        os.environ["WANDB_DIR"] = str(config.output)
+        os.environ.setdefault("WANDB_PROJECT", "sllm")

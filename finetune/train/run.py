@@ -17,6 +17,7 @@ from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.journal import Journal
 from finetune.train.memory import peak
 from finetune.train.plan import Plan
+from finetune.train.processes import is_first
 from finetune.train.progress import BEST, Progress, Record
 from finetune.train.rows import collate, dataset
 from finetune.train.stops import Stops
@@ -102,7 +103,8 @@ def _start(plan: Plan, say: Say) -> Path | None:
     start, skipped = checkpoints.newest(plan.config.output)
     for folder, reason in skipped.items():
         say(f"{folder.name} is skipped: {reason}.")
-        checkpoints.discard(folder)
+        if is_first():
+            checkpoints.discard(folder)
     if start is not None:
         say(f"Going on from {start.name}.")
     return start

@@ -3,7 +3,6 @@ data order that a resume finds again, an evaluation weighted by tokens, and seal
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,8 +159,3 @@ class AdapterTrainer(SFTTrainer):
                 state_dict=state_dict,
                 save_embedding_layers=False,
             )
-
-
-def world_size() -> int:
-    """Processes that train together, as the launcher says."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
