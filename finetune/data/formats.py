@@ -128,7 +128,10 @@ def _text(stated: Mapping[str, Any], field: str, as_json: bool = False) -> str:
     if isinstance(value, str):
         return value
     if as_json and isinstance(value, (dict, list)):
-        return dumps(value)
+        try:
+            return dumps(value)
+        except RecursionError:
+            raise Malformed(field, "is nested too deeply") from None
     raise Malformed(field, f"expected text, got {type_word(value)}")
 
 

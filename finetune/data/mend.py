@@ -139,9 +139,9 @@ def _ordered(
         return message
     try:
         value = json.loads(message["content"])
-    except ValueError:
+        text = dumps(schema.in_order(value))
+    except (ValueError, RecursionError):
         return message  # an answer with weight 0; nobody learns it
-    text = dumps(schema.in_order(value))
     if text == message["content"]:
         return message
     disordered = schema.disorder(value) is not None

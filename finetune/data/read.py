@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def read_conversations(path: Path, report: Report = raising) -> Iterator[Convers
 
 def records(path: Path, report: Report = raising) -> Iterator[tuple[int, dict[str, Any]]]:
     """`(line, record)`; in a datasets directory, the line is the row, counted from 1."""
-    return _rows(path, report) if path.is_dir() else objects(path, report)
+    return _rows(path, report) if os.path.isdir(path) else objects(path, report)
 
 
 def _rows(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:

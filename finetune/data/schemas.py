@@ -30,7 +30,10 @@ class AnswerSchema:
 
     def problem(self, value: Any) -> tuple[str, str] | None:
         """`(path, reason)` of the most telling violation; None for a valid value."""
-        error = best_match(self._validator.iter_errors(value))
+        try:
+            error = best_match(self._validator.iter_errors(value))
+        except RecursionError:
+            return "", "is nested too deeply to be checked"
         return None if error is None else (_path(error), _reason(error))
 
     def disorder(self, value: Any) -> str | None:

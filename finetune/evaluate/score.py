@@ -53,9 +53,12 @@ def score(conversation: Conversation, reply: Reply, schema: AnswerSchema | None)
         return Score(kind, 0.0, False, valid, f"refused: {reply.refused}")
     if kind == "text":
         return _text(conversation.answer["content"], reply.text)
-    if kind == "calls":
-        return _calls(conversation.answer, reply.message)
-    return _json(conversation.answer["content"], reply, schema)
+    try:
+        if kind == "calls":
+            return _calls(conversation.answer, reply.message)
+        return _json(conversation.answer["content"], reply, schema)
+    except RecursionError:
+        return Score(kind, 0.0, False, False, "nested too deeply")
 
 
 def _text(expected: str, given: str) -> Score:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import resource
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -290,6 +293,38 @@ def test_fix_overwrites_nothing_and_redacts_only_when_asked(tmp_path: Path) -> N
     run(path, "--fix", clean, "--redact")
     assert next(read_conversations(kept)).messages[0]["content"] == "kim@example.com"
     assert next(read_conversations(clean)).messages[0]["content"] == "[EMAIL]"
+
+
+@pytest.mark.parametrize("depth", [300, 900, 970, 990, 100_000])
+def test_however_deep_an_answer_is_there_is_no_stack_trace(tmp_path: Path, depth: int) -> None:
+    nest = "[" * depth + "]" * depth
+    path = tmp_path / "data.jsonl"
+    raw = '{"instruction": "a", "output": ' + nest + "}\n"
+    path.write_text(raw + json.dumps(pair("b", nest)) + "\n")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"items": {"$ref": "#"}}')
+    result = run(path, "--schema", schema, "--fix", tmp_path / "fixed.jsonl")
+    assert result.exit_code in (0, 1)
+    assert result.exit_code == 0 or "too deep" in result.stdout or "no JSON" in result.stdout
+
+
+def test_a_full_disk_leaves_nothing_of_the_output(tmp_path: Path) -> None:
+    rows = (pair(f"질문 {n}", sentence(n)) for n in range(40))
+    path, out = written(tmp_path / "data.jsonl", *rows), tmp_path / "out.jsonl"
+    for name in ("out.jsonl", "out.jsonl.gz"):
+        out = tmp_path / name
+        command = ["finetune", "data", "check", str(path), "--near", "0", "--fix", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-m", "provider.cli", *command],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+            check=False,
+        )
+        assert done.returncode == 2
+        assert f"{out} cannot be written (File too large); nothing of it is left" in done.stderr
+        assert [entry.name for entry in tmp_path.iterdir()] == ["data.jsonl"]
 
 
 def test_the_report_has_every_finding_and_a_picture(tmp_path: Path) -> None:
