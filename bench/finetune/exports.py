@@ -5,7 +5,7 @@
 Two models: the demo checkpoint (or `--model`), whose rows of 192 llama.cpp cannot quantise to Q4_K,
 and a random one in EXAONE's shape whose rows it can. Each gets one adapter; the reference is base
 and adapter in fp32, through PEFT. Served in 4 bit, the reference is the base's NF4 values and the
-adapter. The last table merges a model of 0.7 GB in a process of its own, ours and PEFT's
+adapter. The last table merges models of 0.2 and 0.9 GB in processes of their own, ours and PEFT's
 `merge_and_unload` with `save_pretrained`: the greatest memory beyond the imports, and the time.
 """
 
@@ -24,18 +24,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bench.engine.adapter import write_adapter
 from finetune.export.distance import distance
 from finetune.export.formats import export
-from finetune.export.merge import merge
+from finetune.export.merge import Into, merge
 from finetune.export.nf4 import dequantise
 from finetune.export.prompts import tokenised
 from finetune.export.quantiser import WORKER
 from finetune.export.verify import logits, with_peft
 from provider.engine.checkpoint import load
 from provider.engine.exaone import ExaoneConfig, ExaoneForCausalLM
+from provider.engine.layout import Layout
 
 DEMO = Path(__file__).parents[2] / "finetune" / "demo" / "artifacts" / "exaone-demo"
 KINDS = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
@@ -46,16 +47,27 @@ def random_model(folder: Path, hidden: int, inner: int, layers: int) -> Path:
     """Random weights in EXAONE-3.5's shape, rope scaling included, with the demo's tokenizer."""
     demo = load(DEMO, "cpu", "fp32", progress=False)
     torch.manual_seed(0)
-    config = ExaoneConfig(
-        vocab_size=1536, hidden_size=hidden, intermediate_size=inner, num_layers=layers,
-        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 256, head_dim=64,
-        max_position_embeddings=32768, tie_word_embeddings=True, eos_token_id=7,
-        rope_theta=1e6, rope_scaling={
-            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    stated: dict[str, Any] = {
+        "vocab_size": 1536,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "num_key_value_heads": hidden // 256,
+        "head_dim": 64,
+        "max_position_embeddings": 32768,
+        "tie_word_embeddings": True,
+        "eos_token_id": 7,
+        "rope_theta": 1e6,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
         },
-    )  # fmt: skip
-    model: Any = ExaoneForCausalLM(config)
+    }
+    model: Any = ExaoneForCausalLM(ExaoneConfig(**stated))
     model.to(torch.bfloat16).save_pretrained(folder)
     demo.tokenizer.hf.save_pretrained(folder)
     return folder
@@ -65,8 +77,6 @@ def add_adapter(folder: Path, model: Any, effect: float) -> Path:
     """An adapter of every linear layer, rank 16, whose B is scaled by `effect`."""
     torch.manual_seed(1)
     write_adapter(folder, model, 16)
-    from safetensors.torch import load_file
-
     path = folder / "adapter_model.safetensors"
     stored = load_file(path)
     save_file({n: t * (effect if "lora_B" in n else 1.0) for n, t in stored.items()}, path)
@@ -104,9 +114,10 @@ def table(base: Path, effect: float, python: Path | None, scratch: Path) -> Iter
     yield "| format | runtime | MB | largest | mean | relative | same first choice |"
     yield "|---|---|---|---|---|---|---|"
     yield row("base alone, without the adapter", "transformers", weights, plain, wanted)
-    for layout, dtype in (("original", "fp32"), ("original", "bf16"), ("llama", "bf16")):
+    ways: list[tuple[Layout, str]] = [("original", "fp32"), ("original", "bf16"), ("llama", "bf16")]
+    for layout, dtype in ways:
         folder = scratch / f"{layout}-{dtype}"
-        done = merge(base, adapter, folder, layout=layout, dtype=dtype, progress=False)  # type: ignore[arg-type]
+        done = merge(base, adapter, folder, layout=layout, dtype=dtype, progress=False)
         found = logits(opened(folder).model, asked)
         yield row(f"merged, {layout}, {dtype}", "transformers", done.size, found, wanted)
     for kind in KINDS if python else ():
@@ -125,9 +136,10 @@ def four_bit(base: Path, adapter: Path, asked: list[list[int]], scratch: Path) -
     yield ""
     yield "| trained in 4 bit, merged | served in | relative | same first choice |"
     yield "|---|---|---|---|"
-    for into in ("original", "dequantised"):
+    places: list[Into] = ["original", "dequantised"]
+    for into in places:
         folder = scratch / f"into-{into}"
-        merge(base, adapter, folder, into=into, dtype="bf16", progress=False)  # type: ignore[arg-type]
+        merge(base, adapter, folder, into=into, dtype="bf16", progress=False)
         for served in ("bf16", "nf4"):
             merged = opened(folder, quantization="nf4" if served == "nf4" else None)
             if served == "nf4":
@@ -164,20 +176,21 @@ def _peak(status: Path) -> int:
 
 
 def memory(scratch: Path) -> Iterator[str]:
-    base = random_model(scratch / "large", 2048, 7168, 6)
-    adapter = add_adapter(scratch / "large-adapter", opened(base).model, 1.0)
-    size = (base / "model.safetensors").stat().st_size
-    yield f"| merging {size / 1e6:,.0f} MB in bf16 | MB beyond the imports | seconds |"
-    yield "|---|---|---|"
-    found = {}
-    for how in ("ours", "PEFT"):
-        command = [sys.executable, "-m", "bench.finetune.exports", "measure", how]
-        command += [str(base), str(adapter), str(scratch / f"large-{how}")]
-        ran = subprocess.run(command, check=True, capture_output=True, text=True)
-        found[how] = [float(part) for part in ran.stdout.split()[-2:]]
-        yield f"| {how} | {found[how][0]:,.0f} | {found[how][1]:.1f} |"
-    ratios = [found["PEFT"][index] / found["ours"][index] for index in (0, 1)]
-    yield f"| PEFT / ours | {ratios[0]:.1f} | {ratios[1]:.1f} |"
+    yield "| merged in bf16 | how | MB beyond the imports | seconds |"
+    yield "|---|---|---|---|"
+    for layers in (2, 8):
+        base = random_model(scratch / f"of-{layers}", 2048, 7168, layers)
+        adapter = add_adapter(scratch / f"for-{layers}", opened(base).model, 1.0)
+        size = (base / "model.safetensors").stat().st_size / 1e6
+        found = {}
+        for how in ("ours", "PEFT"):
+            command = [sys.executable, "-m", "bench.finetune.exports", "measure", how]
+            command += [str(base), str(adapter), str(scratch / f"{layers}-{how}")]
+            ran = subprocess.run(command, check=True, capture_output=True, text=True)
+            found[how] = [float(part) for part in ran.stdout.split()[-2:]]
+            yield f"| {size:,.0f} MB | {how} | {found[how][0]:,.0f} | {found[how][1]:.1f} |"
+        ratios = [found["PEFT"][index] / found["ours"][index] for index in (0, 1)]
+        yield f"| {size:,.0f} MB | PEFT / ours | {ratios[0]:.1f} | {ratios[1]:.1f} |"
 
 
 def main() -> None:

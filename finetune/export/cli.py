@@ -21,8 +21,8 @@ _NEW = click.Path(path_type=Path)
     type=click.Choice(["original", "dequantised"]),
     default="original",
     show_default=True,
-    help="original: the base's own weights. dequantised: their NF4 values, which an adapter trained "
-    "in 4 bit was trained on.",
+    help="original: the base's own weights. dequantised: their NF4 values, which an adapter "
+    "trained in 4 bit was trained on.",
 )
 @click.option(
     "--layout",
