@@ -99,7 +99,7 @@ def _work(name: str, folder: Path, steps: int) -> dict[str, float]:
             "base": str(folder / "base"), "data": str(folder / "train.jsonl"), "method": "lora",
             "eval_data": str(folder / "eval.jsonl"), "eval_steps": 10**6, "epochs": 1,
             "output": str(folder / name), "save_steps": 10**6, "device": "cpu",
-            "precision": "fp32", "learning_rate": 1e-3, "max_steps": steps,
+            "precision": "fp32", "learning_rate": 1e-3, "warmup": 0, "max_steps": steps,
         }
     )  # fmt: skip
     plan = make_plan(config)
