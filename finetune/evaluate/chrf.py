@@ -14,21 +14,26 @@ _BETA = 2.0
 
 
 def chrf(given: str, expected: str) -> float:
-    """Between 0 and 1; 1 for texts that are equal but for white space."""
+    """Between 0 and 1; 1 for texts that are equal but for white space. As sacreBLEU computes it:
+    precision and recall are averaged over the lengths of n-grams that both texts have."""
     given, expected = "".join(given.split()), "".join(expected.split())
     if given == expected:
         return 1.0
-    scores = [_f_score(given, expected, n) for n in range(1, _LONGEST + 1) if n <= len(expected)]
-    return sum(scores) / len(scores) if scores else 0.0
+    longest = min(_LONGEST, len(given), len(expected))
+    if not longest:
+        return 0.0
+    shares = [_shares(given, expected, n) for n in range(1, longest + 1)]
+    precision, recall = (sum(values) / longest for values in zip(*shares, strict=True))
+    if not precision:
+        return 0.0
+    return (1 + _BETA**2) * precision * recall / (_BETA**2 * precision + recall)
 
 
-def _f_score(given: str, expected: str, n: int) -> float:
+def _shares(given: str, expected: str, n: int) -> tuple[float, float]:
+    """Precision and recall of n-grams of one length."""
     ours, theirs = _grams(given, n), _grams(expected, n)
     shared = sum((ours & theirs).values())
-    if not shared:
-        return 0.0
-    precision, recall = shared / sum(ours.values()), shared / sum(theirs.values())
-    return (1 + _BETA**2) * precision * recall / (_BETA**2 * precision + recall)
+    return shared / sum(ours.values()), shared / sum(theirs.values())
 
 
 def _grams(text: str, n: int) -> Counter[str]:

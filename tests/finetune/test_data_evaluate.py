@@ -133,13 +133,21 @@ def test_text_counts_by_what_it_shares() -> None:
     assert score(right, refused, None).score == 0
 
 
-def test_chrf_agrees_with_values_worked_out_by_hand() -> None:
-    assert chrf("abc", "abc") == 1
-    assert chrf("", "abc") == 0
-    # n=1: 2 of 3 shared both ways, n=2: 1 of 2, n=3: none
-    assert chrf("abx", "abc") == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
-    # precision 1, recall 1/2: F2 = 5 * .5 / (4 + .5); of four 2-grams... one of three
-    assert chrf("ab", "abcd") == pytest.approx((2.5 / 4.5 + (5 / 3) / (4 + 1 / 3) + 0 + 0) / 4)
+@pytest.mark.parametrize(
+    ("given_", "expected", "value"),
+    [
+        ("abc", "abc", 1.0),
+        ("", "abc", 0.0),
+        ("xyz", "abc", 0.0),
+        ("abx", "abc", (2 / 3 + 1 / 2) / 3),  # as much precision as recall, so F is their mean
+        ("ab", "abcd", 5 * (5 / 12) / (4 + 5 / 12)),  # recall (1/2 + 1/3) / 2, precision 1
+        ("the cat", "the cat sat", 0.5577101053),
+        ("거실은 남향이고 창이 세 개 있다", "거실은 남향이고 창이 두 개 있습니다", 0.5741991675),
+    ],
+)
+def test_chrf_is_that_of_sacrebleu(given_: str, expected: str, value: float) -> None:
+    """The last two were computed by sacreBLEU 2.6."""
+    assert chrf(given_, expected) == pytest.approx(value, abs=1e-6)
 
 
 VALUES = st.recursive(
