@@ -34,8 +34,6 @@ PROVIDERS: dict[str, str] = {
 }
 
 _EXTRAS = {"local": "local", "litellm": "litellm"}
-_READY = frozenset({"openai"})
-"""What a running server may be switched to at any moment, and costs next to nothing to hold."""
 _HOSTED = frozenset({"openai", "litellm"})
 
 
@@ -116,7 +114,12 @@ def _side(
     from provider.switch import Switch
 
     cold = frozenset({"local"} if settings.local_llm_standby == "cold" else ())
-    return Switch(side, defaults[side], overrides, build_one, cold, _READY)
+    return Switch(side, defaults[side], overrides, build_one, cold, _ready(settings))
+
+
+def _ready(settings: Settings) -> frozenset[str]:
+    """What may be switched to at any moment and costs next to nothing to hold: other servers."""
+    return frozenset({"openai", "local"} if settings.local_llm_base_url else {"openai"})
 
 
 def _elsewhere(settings: Settings) -> Provider:

@@ -140,20 +140,21 @@ class Overrides:
 
 
 def _write_atomically(path: Path, text: str) -> None:
+    """Processes see the change at once; when this returns, the disk has it too."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        try:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        # The file system's clock may tick only every few milliseconds; two changes within one tick
-        # must still look different to `state`.
-        os.utime(temporary, ns=(time.time_ns(), time.time_ns()))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            os.chmod(temporary, 0o644)
+            # The file system's clock may tick only every few milliseconds; two changes within one
+            # tick must still look different to `state`.
+            os.utime(temporary, ns=(time.time_ns(), time.time_ns()))
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        os.fsync(file.fileno())
 
 
 def _who() -> str:

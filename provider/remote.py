@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
+from provider.base import ApiRequest, ApiResponse, ByteStream, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
@@ -65,6 +65,10 @@ class Remote:
     async def aclose(self) -> None:
         for server in self._servers:
             await server.aclose()
+
+    def warm_up(self) -> None:
+        for server in self._servers:
+            warm_up(server)
 
     async def _other(self, request: ApiRequest) -> ApiResponse:
         if request.method == "GET" and request.path == MODELS:

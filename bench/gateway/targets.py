@@ -57,11 +57,10 @@ def _listens(port: int, process: subprocess.Popen[bytes], seconds: float = 120.0
 
 
 @contextlib.contextmanager
-def upstream() -> Iterator[int]:
+def upstream(*options: str) -> Iterator[int]:
     """The bare upstream that all of them forward to."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.gateway.upstream"], stdout=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "bench.gateway.upstream", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         yield int(process.stdout.readline())
@@ -84,6 +83,16 @@ def sllm(to: int | str, folder: Path, **extra: str) -> Iterator[int]:
         "SLLM_STATE_FILE": str(folder / f"{port}.json"),
     }
     with running(command, port, **{**settings, **extra}) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def workers(count: int, **settings: str) -> Iterator[int]:
+    """Several processes of the server behind one port, as `uvicorn --workers` runs them."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--factory", "server.asgi:app"]
+    options = ["--port", str(port), "--workers", str(count), "--no-access-log"]
+    with running([*command, *options], port, **settings) as listening:
         yield listening
 
 

@@ -1,16 +1,21 @@
 """An upstream that costs next to nothing: fixed answers over a bare asyncio protocol.
 
-python -m bench.gateway.upstream    # prints its port
+python -m bench.gateway.upstream                  # prints its port
+python -m bench.gateway.upstream here 0.001       # says "here", its events 1 ms apart
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
+
+WORD = sys.argv[1] if len(sys.argv) > 1 else "안녕"
+PAUSE = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 
 
 def _completion() -> bytes:
-    message = {"role": "assistant", "content": "안녕하세요 " * 8, "refusal": None}
+    message = {"role": "assistant", "content": f"{WORD} " * 16, "refusal": None}
     body = {
         "id": "chatcmpl-bench",
         "object": "chat.completion",
@@ -34,7 +39,7 @@ def _events(count: int = 32) -> list[bytes]:
         }
         return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
 
-    pieces = [event({"content": "안녕 "}) for _ in range(count)]
+    pieces = [event({"content": f"{WORD} "}) for _ in range(count)]
     return [*pieces, event({}, "stop"), b"data: [DONE]\n\n"]
 
 
@@ -85,9 +90,17 @@ class Upstream(asyncio.Protocol):
             self._transport.write(PLAIN)
             return
         self._transport.write(HEAD)
+        if PAUSE:
+            self._next([*STREAM, b"0\r\n\r\n"])
+            return
         for event in STREAM:
             self._transport.write(event)
         self._transport.write(b"0\r\n\r\n")
+
+    def _next(self, events: list[bytes]) -> None:
+        self._transport.write(events.pop(0))
+        if events:
+            asyncio.get_running_loop().call_later(PAUSE, self._next, events)
 
 
 async def main() -> None:
