@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -63,7 +65,7 @@ def lark(
             raise ValueError(f"{name!r} cannot name a grammar rule")
     rules, openings = [], {}
     for name, schema in (schemas or {}).items():
-        grammar, site = _rules(_text(schema), name, f"{name}_")
+        grammar, site, _ = _rules(_text(schema), name, f"{name}_")
         rules.append(grammar)
         if site is not None and (after is None or name not in after):
             raise SchemaRefused("uniqueItems", "", "its items cannot be compared in this place.")
@@ -87,18 +89,18 @@ def _text(schema: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Constraint:
-    grammar, site = _rules(text, "start", "")
-    if why := problem(grammar):
+    grammar, site, light = _rules(text, "start", "")
+    if not light and (why := problem(grammar)):
         raise SchemaRefused("", "", f"its grammar is too large or too deep ({why}).")
     return Constraint(grammar, digest("json", text), {} if site is None else {b"": site})
 
 
-def _rules(text: str, name: str, prefix: str) -> tuple[str, Site | None]:
+def _rules(text: str, name: str, prefix: str) -> tuple[str, Site | None, bool]:
     """The grammar of a schema, under the rule `name`; all other names start with `prefix`.
 
-    And where the matcher must compare items."""
+    And where the matcher must compare items, and whether the grammar is light."""
     try:
-        with allowance(MAX_EFFORT):
+        with allowance(MAX_EFFORT), _uncollected():
             return _emit(json.loads(text), name, prefix)
     except TooComplex:
         raise SchemaRefused("", "", "its parts combine in too many ways.") from None
@@ -106,7 +108,19 @@ def _rules(text: str, name: str, prefix: str) -> tuple[str, Site | None]:
         raise SchemaRefused("", "", "it is nested too deeply.") from None
 
 
-def _emit(schema: Any, name: str, prefix: str) -> tuple[str, Site | None]:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: there are none here, and it takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _emit(schema: Any, name: str, prefix: str) -> tuple[str, Site | None, bool]:
     document = Document(schema)
     emitter = Emitter(Values(document, read), prefix)
     root = node(document.root_address())
@@ -116,7 +130,8 @@ def _emit(schema: Any, name: str, prefix: str) -> tuple[str, Site | None]:
     grammar = emitter.grammar.text(start, name)
     if len(grammar) > MAX_GRAMMAR:
         raise SchemaRefused("", "", f"its grammar has more than {MAX_GRAMMAR} characters.")
-    return grammar, emitter.survey(root) if emitter.guarded else None
+    site = emitter.survey(root) if emitter.guarded else None
+    return grammar, site, emitter.grammar.light
 
 
 def _checked(grammar: str, key: str) -> Constraint:

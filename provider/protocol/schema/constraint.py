@@ -64,7 +64,9 @@ def parser_limits() -> LLParserLimits:
     """
     from llguidance import LLParserLimits
 
-    return LLParserLimits(max_items_in_row=20_000)
+    return LLParserLimits(
+        max_items_in_row=20_000, initial_lexer_fuel=20_000_000, step_lexer_fuel=1_000_000
+    )
 
 
 def digest(kind: str, text: str) -> str:

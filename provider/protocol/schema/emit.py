@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
 from provider.protocol.schema.constraint import COMPACT
@@ -152,11 +153,12 @@ class Emitter:
 
     def string(self, texts: Re) -> Symbol:
         """The terminal of the JSON texts of these strings."""
+        self.grammar.weight += algebra.weight(texts)
         return self.grammar.terminal(terminal.json_string(texts))
 
     def name(self, text: str) -> Symbol:
-        """The literal of a property name."""
-        return Symbol("text", text=terminal.literal(json.dumps(text, ensure_ascii=False)))
+        """The literal of a property name and the colon after it."""
+        return Symbol("text", text=terminal.literal(encode_basestring(text) + ":"))
 
     def _numbers(self, parts: tuple[Numbers, ...]) -> list[Symbol]:
         regular, options = [], []
@@ -172,6 +174,7 @@ class Emitter:
         if self.canonical:
             texts = algebra.both(texts, numerals.SHORTEST)
         if texts != algebra.EMPTY and not decide.is_empty(texts):
+            self.grammar.weight += algebra.weight(texts)
             options.append(self.grammar.terminal(terminal.plain(texts)))
         return options
 

@@ -89,14 +89,17 @@ class _Members:
         return found
 
     def _member(self, name: Symbol, value: Formula) -> Symbol:
-        return sequence([name, COLON, self.emitter.rule(value)])
+        return sequence([name, self.emitter.rule(value)])
+
+    def _open_member(self, names: algebra.Re, value: Formula) -> Symbol:
+        return sequence([self.emitter.string(names), COLON, self.emitter.rule(value)])
 
     def _open(self, objects: Objects) -> Symbol:
         options = []
         for names, value in objects.rest:
             free = self._free(names)
             if value != FALSE and not decide.is_empty(free):
-                options.append(self._member(self.emitter.string(free), value))
+                options.append(self._open_member(free, value))
         return choice(options)
 
     def _free(self, names: algebra.Re) -> algebra.Re:
@@ -110,7 +113,7 @@ class _Members:
             free = algebra.both(self._free(names), member.names)
             if value != FALSE and not decide.is_empty(free):
                 inner = every(value, member.value)
-                options.append(self._member(self.emitter.string(free), inner))
+                options.append(self._open_member(free, inner))
         return choice(options)
 
     def _uncounted(self) -> Symbol:

@@ -28,6 +28,7 @@ class Symbol:
 
 EMPTY_TEXT = Symbol("seq")
 NOTHING = Symbol("alt")
+_LIGHT_RULES, _LIGHT_TERMINALS = 3000, 50_000
 
 
 def sequence(parts: Iterable[Symbol]) -> Symbol:
@@ -68,6 +69,8 @@ class Grammar:
     names: list[str] = field(default_factory=list)
     terminals: dict[str, str] = field(default_factory=dict)
     directives: dict[str, str] = field(default_factory=dict)
+    weight: int = 0
+    """Of all terminals together: what llguidance's lexer has to build."""
 
     def reserve(self, parameter: str = "") -> Symbol:
         """A rule to be defined later."""
@@ -86,6 +89,11 @@ class Grammar:
         """A rule whose body llguidance itself provides (`%json {...}`)."""
         name = self.directives.setdefault(directive, f"{self.prefix}j{len(self.directives)}")
         return Symbol("text", text=name)
+
+    @property
+    def light(self) -> bool:
+        """Far from every limit of llguidance."""
+        return len(self.rules) < _LIGHT_RULES and self.weight < _LIGHT_TERMINALS
 
     def productive(self, start: Symbol) -> bool:
         """Take out what cannot end; False when nothing is left of `start`."""

@@ -35,6 +35,7 @@ from provider.protocol.schema.shape import (
 )
 
 _DEPTH = 4
+_FEW = 8
 
 
 class Circular(SchemaRefused):
@@ -131,7 +132,7 @@ class Values:
         found = these
         for other in those:
             found = remove(found, (other,), self._object_without)
-            if len(found) > 1:
+            if len(found) > _FEW:
                 found = _widest(found)
         return found
 

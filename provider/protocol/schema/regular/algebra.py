@@ -177,6 +177,20 @@ def repeat(r: Re, low: int = 0, high: int | None = None) -> Re:
     return Re(REP, (r, low, high))
 
 
+@lru_cache(maxsize=8192)
+def weight(r: Re) -> int:
+    """About how many characters it has with every repetition spelt out."""
+    if r.kind == LITS:
+        return 1 + sum(map(len, r.args))
+    if r.kind == SET:
+        return 1 + len(r.args[0].ranges)
+    if r.kind == REP:
+        inner, low, high = r.args
+        inside: int = weight(inner)
+        return 1 + inside * max(low, high or 1)
+    return 1 + sum(weight(a) for a in r.args)
+
+
 def derive(r: Re, c: str) -> Re:
     """The language of `w` such that `c + w` is in `r`."""
     kind, args = r.kind, r.args

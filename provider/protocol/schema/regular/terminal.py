@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from json.encoder import encode_basestring
 
 from provider.protocol.schema.regular import charset
 from provider.protocol.schema.regular.algebra import (
@@ -102,7 +103,7 @@ class _Writer:
         return f"{_group(self.regex(inner))}{_count(low, high)}"
 
     def literals(self, texts: tuple[str, ...]) -> str:
-        written = [_escape(json.dumps(t, ensure_ascii=False)[1:-1] if self.quoted else t)
+        written = [_escape(encode_basestring(t)[1:-1] if self.quoted else t)
                    for t in texts]  # fmt: skip
         return written[0] if len(written) == 1 else "(?:" + "|".join(written) + ")"
 
