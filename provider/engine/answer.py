@@ -189,8 +189,8 @@ class Answer:
             self._take_forced()
 
     def prepare(self) -> None:
-        """Computes the constraint's mask for the next draw."""
-        if self.constraint is not None and not self._forced:
+        """Computes the constraint's mask for the next draw, if that will look at it."""
+        if self.constraint is not None and not self._forced and not self.sampler.greedy:
             self.constraint.compute_mask()
 
     def advance(self, logits: Tensor) -> None:
@@ -231,16 +231,29 @@ class Answer:
             self._append(token := self._forced.popleft(), self._score(logits, token))
             self.forced += 1
             return
-        if fresh and self.constraint is not None:
-            self.constraint.compute_mask()
-        mask = None
-        if self.constraint is not None:
-            mask = self._guard.narrow(self.constraint.mask, self.tokens, self.prompt)
-        token = self.sampler.choose(logits, self.generated, mask)
+        token = self._choose(logits, fresh=fresh)
         if self.constraint is not None and token not in self._vocabulary.eos:
             self.constraint.accept(token)
         self._append(token, self._score(logits, token))
         self._take_forced()
+
+    def _choose(self, logits: Tensor, *, fresh: bool) -> int:
+        """The token that is drawn. A mask costs far more than asking about one token, so greedy
+        rows ask about the most likely one first. (Before forced tokens have been taken a mask has
+        those alone, in the tokenizer's spelling, where the grammar would permit any.)"""
+        constraint = self.constraint
+        if constraint is None:
+            return self.sampler.choose(logits, self.generated, None)
+        if self.sampler.greedy:
+            if self._force and self._guard.idle(self.tokens, self.prompt):
+                best = self.sampler.choose(logits, self.generated, None)
+                if constraint.permits(best):
+                    return best
+            fresh = True
+        if fresh:
+            constraint.compute_mask()
+        mask = self._guard.narrow(constraint.mask, self.tokens, self.prompt)
+        return self.sampler.choose(logits, self.generated, mask)
 
     def _take_forced(self) -> None:
         """Appends what the constraint forces; with log-probabilities it waits to be scored."""

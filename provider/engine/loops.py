@@ -63,13 +63,17 @@ class LoopGuard:
         self._scalar: Literal["string", "number"] | None = None
         self._depth = 0
 
-    def narrow(self, mask: Mask, tokens: Sequence[int], start: int) -> Mask:
-        """`mask`, or the part of it that ends the loop which `tokens[start:]` have run into."""
+    def idle(self, tokens: Sequence[int], start: int) -> bool:
+        """Whether `narrow` would leave every mask as it is, after `tokens[start:]`."""
         count = len(tokens) - start
         if self._limit and count - self._checked >= _EVERY and count >= self._limit:
             self._checked = count
             self._look(tokens, start)
-        if self._scalar is None and not self._depth:
+        return self._scalar is None and not self._depth
+
+    def narrow(self, mask: Mask, tokens: Sequence[int], start: int) -> Mask:
+        """`mask`, or the part of it that ends the loop which `tokens[start:]` have run into."""
+        if self.idle(tokens, start):
             return mask
         self._read(tokens, start)
         self._notice_ends()

@@ -154,6 +154,8 @@ class Scheduler:
         self._stats.saw_step(len(drawing), drawn, seconds)
         if len(drawing) == len(chosen) and len(step.tokens) <= 2 * SHORT and drawn:
             self._costs.saw(len(step.tokens), drawn, seconds)
+        for answer in drawing:
+            answer.emit()  # what a client is told has been counted before
 
     def _forward(self, step: Step, chosen: Chosen) -> Tensor | None:
         """The step's logits. If it fails, its answers run one by one, and one that fails alone
@@ -212,7 +214,6 @@ class Scheduler:
         else:
             if answer.finished is not None:
                 self._retire(answer)
-            answer.emit()
 
     def _retire(self, answer: Answer) -> None:
         self._stats.finished += 1

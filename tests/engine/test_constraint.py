@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from provider.engine.checkpoint import Checkpoint, load
@@ -174,3 +175,19 @@ def test_the_logits_beyond_the_tokenizer_are_never_drawn(
     bias = tuple((token, 100.0) for token in range(480, 512))
     request = ask(checkpoint, constraint, sampling=Sampling(0.0, logit_bias=bias))
     assert len(serve(engine, [request])[0].text()) == 20
+
+
+def test_one_token_is_permitted_where_the_mask_has_its_bit(
+    checkpoint: Checkpoint, engine: Engine
+) -> None:
+    tokenizer = engine.vocabulary.grammar
+    state = ConstraintState(GrammarCache(tokenizer).matcher(compile(SCHEMA)), tokenizer)
+    written = checkpoint.tokenizer.encode('{"room_name":"거실","area_m2":3,"windows":true}')
+    at = len(state.forced())
+    while at < len(written):
+        state.compute_mask()
+        bits = np.unpackbits(state.mask, bitorder="little")
+        permitted = [state.permits(t) for t in range(len(bits) + 40)]
+        assert permitted == [*map(bool, bits), *[False] * 40]
+        state.accept(written[at])
+        at += 1 + len(state.forced())
