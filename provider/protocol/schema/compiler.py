@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from provider.protocol.schema.compiled import Compiled, identity
 from provider.protocol.schema.constraint import Constraint, canonical, digest
 from provider.protocol.schema.document import Document
 from provider.protocol.schema.emit import Emitter
@@ -25,6 +26,8 @@ from provider.protocol.schema.values import Values
 
 Schema = Mapping[str, Any] | bool
 
+_compiled = Compiled()
+
 
 def compile(schema: Schema, *, strict: bool = False) -> Constraint:
     """The constraint under which every valid instance of `schema` can be written, and no other.
@@ -33,7 +36,13 @@ def compile(schema: Schema, *, strict: bool = False) -> Constraint:
     Raises `SchemaRefused`. Equal schemas (key order included) share one constraint, of the 256
     used last.
     """
-    return _compile(_text(schema))
+    key = identity(schema)
+    found = None if key is None else _compiled.get(key)
+    if found is None:
+        found = _compile(_text(schema))
+        if key is not None:
+            _compiled.put(key, found)
+    return found
 
 
 def any_object() -> Constraint:
