@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.migration.stage import Size, Stage, stage
-from bench.migration.ways import PEER, WAYS, Scene
+from bench.migration.stage import Paced, Size, Stage, stage
+from bench.migration.ways import PEER, SETTLE, WAYS, Scene, TooLong
 from migrations.demo.load import Config, Sample
 from migrations.demo.timeline import READS, WRITES, Phase, Timeline, felt, load
 
 WARM_UP = 5.0
 
 
-def measure(on: Stage, name: str) -> dict[str, Any]:
-    """One way from its first statement to the rollback."""
+def measure(on: Stage, name: str, limit: float) -> dict[str, Any]:
+    """One way from its first statement to the rollback, or to the limit."""
     line = Timeline(lambda text: click.echo(f"{name:14} {text}"))
     database = "bench_" + name.replace("-", "_")
     with on.database(database) as url, tempfile.TemporaryDirectory() as folder:
@@ -32,12 +33,16 @@ def measure(on: Stage, name: str) -> dict[str, Any]:
         )
         with load(config) as running:
             threading.Event().wait(WARM_UP)
-            scene = Scene(url, line, running, {"folder": folder})
+            scene = Scene(url, line, running, {"folder": folder}, limit + SETTLE)
             scene.settle("baseline")
             before = Size.of(url)
-            WAYS[name](scene)
+            try:
+                WAYS[name](scene)
+            except TooLong:
+                scene.facts["stopped"] = f"after {limit:.0f} s"
+            switched = scene.switch or (time.time(), Size.of(url))
             samples = running.stop()
-        return _result(name, line, samples, before, Size.of(url), scene.facts)
+        return _result(name, line, samples, before, switched, scene.facts)
 
 
 def _result(
@@ -45,13 +50,16 @@ def _result(
     line: Timeline,
     samples: list[Sample],
     before: Size,
-    after: Size,
+    switched: tuple[float, Size],
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     facts.pop("folder", None)
     whole = Phase("all but the baseline", line.phases[1].start, line.phases[-1].end)
     during = [s for s in samples if s.due >= whole.start]
-    own = sum(s.action in {"meta", "update"} and s.error is None for s in during)
+    until, after = switched
+    written = [s for s in during if s.due < until and s.error is None]
+    own = sum(s.action in {"meta", "update"} for s in written)
+    own_dead = own + sum(s.action == "delete" for s in written)
     return {
         "way": name,
         "phases": [
@@ -66,7 +74,7 @@ def _result(
         "errors": sum(s.error is not None for s in during),
         "kinds of error": sorted({(s.error or "")[:120] for s in during if s.error})[:5],
         "rows of the app's table rewritten": max(0, after.updated - before.updated - own),
-        "dead rows": after.dead,
+        "dead rows": max(0, after.dead - before.dead - own_dead),
         "heap growth MiB": round((after.heap - before.heap) / 2**20, 1),
         "toast growth MiB": round((after.toast - before.toast) / 2**20, 1),
         "WAL MiB": round((after.wal - before.wal) / 2**20),
@@ -76,34 +84,46 @@ def _result(
 
 
 def summary(results: list[dict[str, Any]]) -> str:
-    """One line a way."""
+    """One line a way. Sizes are until the switch, without what the app's own writes left."""
     lines = [
-        "| way | migration s | longest read ms | longest write ms | errors | rows rewritten | "
-        "dead rows | growth MiB | WAL MiB | rows lost to a rollback |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| way | migration s | backfill rows/s (share of the embedder alone) | longest read ms | "
+        "longest write ms | errors | rows rewritten | dead rows | growth MiB | WAL MiB | "
+        "rollback s | rows without a vector after it |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for result in results:
-        phases = [phase for phase in result["phases"] if phase["phase"] != "baseline"]
-        working = [phase for phase in phases if "fleet" not in phase["phase"]]
-        lost = result["facts"].get("rows without an old vector after the rollback", "all")
-        lines.append(
-            f"| {result['way']} | {sum(phase['seconds'] for phase in working):.0f} | "
-            f"{max(phase['reads']['worst'] for phase in phases):,.0f} | "
-            f"{max(phase['writes']['worst'] for phase in phases):,.0f} | {result['errors']:,} | "
-            f"{result['rows of the app' + chr(39) + 's table rewritten']:,} | "
-            f"{result['dead rows']:,} | "
-            f"{result['heap growth MiB'] + result['toast growth MiB']:.0f} | "
-            f"{result['WAL MiB']:,} | {lost} |"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(_line, results)])
+
+
+def _line(result: dict[str, Any]) -> str:
+    facts = result["facts"]
+    phases = [phase for phase in result["phases"] if phase["phase"] != "baseline"]
+    working = sum(p["seconds"] for p in phases if "fleet" not in p["phase"])
+    stopped = "stopped " if "stopped" in facts else ""
+    cells = [
+        result["way"],
+        f"{stopped}{working:.0f}",
+        f"{facts.get('backfill rows/s', 0):,} ({facts.get('share', 0):.0%})",
+        f"{max(phase['reads']['worst'] for phase in phases):,.0f}",
+        f"{max(phase['writes']['worst'] for phase in phases):,.0f}",
+        f"{result['errors']:,}",
+        f"{result['rows of the app' + chr(39) + 's table rewritten']:,}",
+        f"{result['dead rows']:,}",
+        f"{result['heap growth MiB'] + result['toast growth MiB']:.0f}",
+        f"{result['WAL MiB']:,}",
+        str(facts.get("rollback seconds", "-" if stopped else "embed all again")),
+        str(facts.get("rows without an old vector after the rollback", "-" if stopped else "all")),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 @click.command()
 @click.option("--rows", default=20_000, show_default=True, help="100000 is the full run.")
 @click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Default: all.")
+@click.option("--limit", default=3600.0, show_default=True, help="Seconds a way may migrate.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results as JSON.")
-def main(rows: int, ways: tuple[str, ...], out: Path | None) -> None:
+def main(rows: int, ways: tuple[str, ...], limit: float, out: Path | None) -> None:
     """Measure the ways in one run."""
+    click.echo(f"{rows:,} rows; the embedder is paced at {Paced.rate:,} texts/s")
     chosen = list(ways or WAYS)
     if "vecshift" in chosen and not PEER.exists():
         chosen.remove("vecshift")
@@ -111,7 +131,7 @@ def main(rows: int, ways: tuple[str, ...], out: Path | None) -> None:
     results: list[dict[str, Any]] = []
     with stage(rows) as on:
         for name in chosen:
-            results.append(measure(on, name))
+            results.append(measure(on, name, limit))
             if out is not None:
                 out.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
     for result in results:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +29,28 @@ OLD, NEW = 512, 768
 TEMPLATE = "bench_template"
 
 
-def make(name: str) -> BagOfWords:
-    """The embedder of a provider: a toy, so that the database is what is measured."""
-    return BagOfWords(OLD, seed=1) if name == "openai" else BagOfWords(NEW, seed=2)
+class Paced(BagOfWords):
+    """A toy at the speed of a real embedder: a call takes its texts' share of a second and uses
+    almost no core for it, as a GPU's or a hosted one does; calls of one process wait in line."""
+
+    rate = 2000
+    """Texts a second."""
+
+    def __init__(self, dimensions: int, seed: int) -> None:
+        super().__init__(dimensions, seed)
+        self._device = threading.Lock()
+
+    def embed_texts(self, texts: list[str], /) -> list[list[float]]:
+        with self._device:
+            end = time.monotonic() + len(texts) / self.rate
+            vectors = super().embed_texts(texts)
+            time.sleep(max(0.0, end - time.monotonic()))
+        return vectors
+
+
+def make(name: str) -> Paced:
+    """The embedder of a provider."""
+    return Paced(OLD, seed=1) if name == "openai" else Paced(NEW, seed=2)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 import psycopg
 from pgvector import Vector
 from pgvector.psycopg import register_vector
+from psycopg import sql
 from tenacity import Retrying, wait_random
 
-from bench.migration.stage import NEW, make, settings_of
+from bench.migration.stage import NEW, Size, make, settings_of
 from migrations import registry, runner
 from migrations.backfill import Job
+from migrations.demo.load import text_of
 from migrations.demo.timeline import Running, Timeline
 from migrations.fill import fill
 from migrations.target import Target
@@ -33,6 +37,10 @@ PEER = Path(".venv-vecshift/bin/vecshift")
 PEER_VERSION = "0.4.0"
 
 
+class TooLong(Exception):
+    """A way reached its limit."""
+
+
 @dataclass
 class Scene:
     """What a way works with."""
@@ -41,6 +49,35 @@ class Scene:
     line: Timeline
     running: Running
     facts: dict[str, Any] = field(default_factory=dict)
+    limit: float = math.inf
+    """Seconds that the migration itself may take; a way that needs longer is stopped."""
+    switch: tuple[float, Size] | None = None
+    """When the fleet went over, and the table's size just before."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds; raises `TooLong` when there are none."""
+        if (left := self.started + self.limit - time.monotonic()) <= 0:
+            raise TooLong
+        return left
+
+    def go_over(self, **mode: str) -> None:
+        """The whole fleet switches."""
+        self.switch = (time.time(), Size.of(self.url))
+        self.running.mode(**mode)
+
+    def go_back(self, before: float, **mode: str) -> None:
+        """The whole fleet switches back; `before` is when that was decided (monotonic)."""
+        self.running.mode(**mode)
+        self.facts["rollback seconds"] = round(time.monotonic() - before, 3)
+
+    def filled(self, rows: int, seconds: float) -> None:
+        """Rows a second of the backfill, and against the embedder alone."""
+        alone = _alone()
+        self.facts["backfill rows/s"] = round(rows / seconds)
+        self.facts["embedder alone, texts/s"] = alone
+        self.facts["share"] = round(rows / seconds / alone, 3)
 
     def settle(self, name: str) -> None:
         """Let the app run for a while."""
@@ -55,16 +92,18 @@ def in_place(scene: Scene) -> None:
         scene.line.phase("migrate in one transaction"),
         psycopg.connect(scene.url) as connection,
     ):
+        started = time.monotonic()
         connection.execute("set maintenance_work_mem = '2GB'")
         connection.execute("alter table documents drop column embedding")
         connection.execute(f"alter table documents add column embedding vector({NEW})")
-        _rewrite(connection, "embedding", scene)
+        rows = _rewrite(connection, "embedding", scene)
+        scene.filled(rows, time.monotonic() - started)
         connection.execute(
             "create index documents_embedding_idx on documents "
             "using hnsw (embedding vector_cosine_ops)"
         )
     scene.settle("a fleet in the old mode")
-    scene.running.mode(sql="embedding", provider="local")
+    scene.go_over(sql="embedding", provider="local")
     scene.settle("a fleet in the new mode")
     scene.facts["rollback"] = "embed everything again"
 
@@ -81,7 +120,13 @@ def second_column(scene: Scene) -> None:
                     )
         connection.execute("set lock_timeout = 0")
         with scene.line.phase("backfill"):
-            _rewrite(connection, "embedding_new", scene)
+            rows, started = 0, time.monotonic()
+            try:
+                rows = _rewrite(connection, "embedding_new", scene)
+            finally:
+                scene.filled(
+                    rows or _filled(scene.url, "embedding_new"), time.monotonic() - started
+                )
         with scene.line.phase("index, concurrently"):
             connection.execute("set maintenance_work_mem = '2GB'")
             connection.execute("set max_parallel_maintenance_workers = 0")
@@ -91,9 +136,9 @@ def second_column(scene: Scene) -> None:
             )
         with scene.line.phase("catch up"):
             _rewrite(connection, "embedding_new", scene)
-        scene.running.mode(sql="embedding_new", provider="local")
+        scene.go_over(sql="embedding_new", provider="local")
         scene.settle("a fleet in the new mode")
-        scene.running.mode(sql="embedding", provider="openai")
+        scene.go_back(time.monotonic(), sql="embedding", provider="openai")
         scene.settle("a fleet back in the old mode")
         row = connection.execute(
             "select count(*) from documents where embedding is null"
@@ -114,21 +159,28 @@ def peer(scene: Scene) -> None:
             text=True,
             cwd=job.parent,
             check=False,
+            timeout=min(scene.left, 3600),
         )
         if done.returncode:
             raise RuntimeError(f"vecshift {arguments[0]}: {done.stdout[-600:]}{done.stderr[-600:]}")
 
     call("init", "--table", "documents", "--model", f"hash/{NEW}", "-o", str(job))
-    with scene.line.phase("apply: column, backfill, index"):
-        call("apply", str(job), "--yes")
+    try:
+        with scene.line.phase("apply: column, backfill, index"):
+            call("apply", str(job), "--yes")
+    except subprocess.TimeoutExpired as late:
+        scene.filled(_filled(scene.url, _newest_column(scene.url)), late.timeout)
+        raise TooLong from late
+    scene.switch = (time.time(), Size.of(scene.url))
     with scene.line.phase("cutover"):
         call("cutover", str(job), "--yes")
     scene.settle("a fleet in the old mode after the cutover")
     scene.running.mode(sql="embedding", provider="local")
     scene.settle("a fleet in the new mode")
+    started = time.monotonic()
     with scene.line.phase("rollback"):
         call("rollback", str(job), "--yes")
-    scene.running.mode(sql="embedding", provider="openai")
+    scene.go_back(started, sql="embedding", provider="openai")
     scene.settle("a fleet back in the old mode")
     with psycopg.connect(scene.url) as connection:
         row = connection.execute(
@@ -145,11 +197,8 @@ def side_table(scene: Scene) -> None:
         runner.upgrade(target, runner.EXPANDED)
     job, found = _job(settings)
     with scene.line.phase("backfill"):
-        done = fill(job, found, target, build_index=False)
-    scene.facts["rows/s of the embedder alone"] = _alone()
-    scene.facts["embedder's share of the backfill"] = round(
-        done.tally.embed_seconds / scene.line.phases[-1].seconds, 3
-    )
+        done = fill(job, found, target, workers=2, build_index=False)
+    scene.filled(done.tally.rows, scene.line.phases[-1].seconds)
     mirrors = [Mirror(settings, name, make=make).start() for name in ("local", "openai")]
     with scene.line.phase("index, concurrently"):
         registry.index(target)
@@ -157,11 +206,12 @@ def side_table(scene: Scene) -> None:
         report = verify(settings, "local", Options(queries=50, again=20), make=make)
     scene.facts["verify"] = report.verdict
     scene.facts["recall"] = [c.detail for c in report.checks if c.name.startswith("recall")]
-    scene.running.mode(store="local")
+    scene.go_over(store="local")
     scene.settle("a fleet in the new mode")
+    started = time.monotonic()
     with scene.line.phase("rollback: may the fleet go back?"):
         counted = check_readiness(settings, "openai", make=make)
-    scene.running.mode(sql="embedding", provider="openai")
+    scene.go_back(started, sql="embedding", provider="openai")
     scene.settle("a fleet back in the old mode")
     for mirror in mirrors:
         mirror.stop()
@@ -190,10 +240,6 @@ def _job(settings: Any) -> tuple[Job, Any]:
 
 def _alone(texts: int = 5000) -> float:
     """Texts a second of the embedder with nothing else to do but what else runs here."""
-    import time
-
-    from migrations.demo.load import text_of
-
     model = make("local")
     sample = [text_of(number) for number in range(texts)]
     model.embed_texts(sample)
@@ -202,17 +248,41 @@ def _alone(texts: int = 5000) -> float:
     return round(texts / (time.monotonic() - started))
 
 
-def _rewrite(connection: psycopg.Connection[Any], column: str, scene: Scene) -> None:
-    """Embed every row that has no vector in the column, batch by batch, with UPDATEs."""
+def _filled(url: str, column: str) -> int:
+    """Rows that have a vector in the column."""
+    counted = sql.SQL("select count({}) from documents").format(sql.Identifier(column))
+    with psycopg.connect(url) as connection:
+        row = connection.execute(counted).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _newest_column(url: str) -> str:
+    """The column that the peer added."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "select attname from pg_attribute where attrelid = 'documents'::regclass "
+            "and not attisdropped and format_type(atttypid, null) = 'vector' "
+            "order by attnum desc limit 1"
+        ).fetchone()
+    return str(row[0]) if row else "embedding"
+
+
+def _rewrite(connection: psycopg.Connection[Any], column: str, scene: Scene) -> int:
+    """Embed every row that has no vector in the column, batch by batch, with UPDATEs; how many.
+
+    Raises `TooLong` at the scene's limit."""
     register_vector(connection)
-    model = make("local")
+    model, done = make("local"), 0
     for batch in _batches(connection, column):
+        scene.left  # noqa: B018 - raises when there are none
         vectors = model.embed_texts([text for _, text in batch])
         with connection.transaction(), connection.cursor() as cursor:
             cursor.executemany(
                 f"update documents set {column} = %s where id = %s and content = %s",
                 [(Vector(v), row, text) for v, (row, text) in zip(vectors, batch, strict=True)],
             )
+        done += len(batch)
+    return done
 
 
 def _batches(
