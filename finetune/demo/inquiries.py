@@ -1,6 +1,6 @@
-"""A second task, which the demo checkpoint does not know: inquiries to a city, by department.
+"""A second task, which the demo checkpoint does not know: what an inquiry is about.
 
-Six departments, as six agents with an adapter each would have them. The answer is compact JSON. The
+Citizens write to six departments of a city, which are six agents. The answer is compact JSON. The
 data come out of word lists, so that training can be tried without any data of one's own.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from provider.protocol.serial import dumps
 
-SYSTEM = "당신은 시청 민원 담당자입니다. 민원을 읽고 부서와 긴급 여부를 JSON으로만 답하세요."
+SYSTEM = "당신은 시청 민원 담당자입니다. 민원을 읽고 주제와 긴급 여부를 JSON으로만 답하세요."
 
 DEPARTMENTS: dict[str, tuple[str, ...]] = {
     "tax": ("재산세", "자동차세", "세금 고지서", "체납", "환급금"),
@@ -42,11 +42,10 @@ def inquiries(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     for number in range(count):
         department = names[number % len(names)]
         urgent = random.random() < 0.5
-        text = random.choice(_FORMS).format(
-            when=random.choice(_URGENT if urgent else _CALM),
-            subject=random.choice(DEPARTMENTS[department]),
-        )
-        answer = dumps({"department": department, "urgent": urgent})
+        subject = random.choice(DEPARTMENTS[department])
+        when = random.choice(_URGENT if urgent else _CALM)
+        text = random.choice(_FORMS).format(when=when, subject=subject)
+        answer = dumps({"subject": subject, "urgent": urgent})
         yield {
             "messages": [
                 {"role": "system", "content": SYSTEM},

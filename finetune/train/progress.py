@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from finetune.train.checkpoints import SEAL, seal
 from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.journal import Journal
 from finetune.train.memory import in_use, peak
+from provider.errors import ConfigurationError
 
 BEST = "best"
 _KEPT = (
@@ -91,6 +93,7 @@ class Record(TrainerCallback):
         figures = {key: value for key, value in (logs or {}).items() if key in _KEPT}
         if "loss" not in figures and "eval_loss" not in figures:
             return
+        _check_finite(figures, state.global_step)
         self._journal.add(
             {
                 "step": state.global_step,
@@ -126,3 +129,14 @@ class Record(TrainerCallback):
         (best / SEAL).unlink(missing_ok=True)
         shutil.rmtree(best, ignore_errors=True)
         fresh.rename(best)
+
+
+def _check_finite(figures: dict[str, Any], step: int) -> None:
+    """Raises `ConfigurationError` once a loss is none: nothing is saved of such a state."""
+    for name in ("loss", "eval_loss"):
+        if not math.isfinite(figures.get(name, 0.0)):
+            raise ConfigurationError(
+                f"The {name} is {figures[name]} at step {step}: training has diverged. The last "
+                "checkpoint is from before; start anew with a lower learning_rate, or with "
+                "precision bf16 instead of fp16."
+            )

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from finetune.train import checkpoints
 from finetune.train.adapter_folder import MANIFEST, Origin, write_adapter
 from finetune.train.arguments import arguments
 from finetune.train.base import add_adapter, in_full_precision, remove_adapter
+from finetune.train.config import TrainConfig
 from finetune.train.curves import write_curves
 from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.journal import Journal
@@ -62,7 +65,7 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
     for callback in (stops, record, progress):
         trainer.add_callback(callback)
     with stops:
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        _train(trainer, start, config)
         finished = stops.reason is None
         adapter = None
         if finished and first:
@@ -97,6 +100,18 @@ def summary(journal: Journal) -> dict[str, Any]:
     if best:
         figures |= {"best_step": best[0], "eval_loss": round(best[1], 6)}
     return figures
+
+
+def _train(trainer: AdapterTrainer, start: Path | None, config: TrainConfig) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+    except torch.OutOfMemoryError as error:
+        raise ConfigurationError(
+            f"The device ran out of memory at step {trainer.state.global_step} with "
+            f"batch_size={config.batch_size} and max_length={config.max_length}; its checkpoints "
+            "stay. Halve batch_size and double accumulation in a new output, or free the device "
+            "and go on with --resume."
+        ) from error
 
 
 def _start(plan: Plan, say: Say) -> Path | None:

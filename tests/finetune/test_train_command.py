@@ -128,6 +128,15 @@ def test_a_training_leaves_what_the_server_takes_and_people_read(tmp_path: Path)
     assert "is finished already" in finished.output
 
 
+def test_a_training_that_diverges_says_so_and_saves_nothing_of_it(tmp_path: Path) -> None:
+    training.write_data(tmp_path)
+    result = run(tmp_path, learning_rate=1e30, warmup=0, save_steps=2, max_grad_norm=0)
+    assert result.exit_code == 1
+    assert "training has diverged" in result.output
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
 def test_every_mismatch_with_another_base_is_listed(tmp_path: Path) -> None:
     training.write_data(tmp_path)
     assert run(tmp_path, max_steps=1, eval_share=0, eval_steps=None).exit_code == 0
