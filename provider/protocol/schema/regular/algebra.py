@@ -186,8 +186,8 @@ def weight(r: Re) -> int:
         return 1 + len(r.args[0].ranges)
     if r.kind == REP:
         inner, low, high = r.args
-        inside: int = weight(inner)
-        return 1 + inside * max(low, high or 1)
+        times: int = max(low, high or 1)
+        return 1 + weight(inner) * times
     return 1 + sum(weight(a) for a in r.args)
 
 

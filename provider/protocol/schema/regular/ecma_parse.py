@@ -33,12 +33,38 @@ class Group:
 
 @dataclass(frozen=True)
 class Assertion:
-    kind: Literal["start", "end", "ahead"]
+    kind: Literal["start", "end", "ahead", "edge"]
     body: Choice | None = None
     negative: bool = False
 
 
 Item = Re | Choice | Group | Assertion
+
+
+def _append(branch: list[Item], item: Item) -> None:
+    """`(?!x)[a-z]`, a character that is not one of others, is a set of characters."""
+    if branch and isinstance(item, Re) and item.kind == algebra.SET:
+        before = branch[-1]
+        taken = _characters(before.body) if isinstance(before, Assertion) else None
+        if taken is not None and isinstance(before, Assertion) and before.negative:
+            rest = charset.intersect(item.args[0], charset.complement(taken))
+            branch[-1] = algebra.one_of(rest)
+            return
+    branch.append(item)
+
+
+def _characters(body: Choice | None) -> CharSet | None:
+    """The characters that it matches one of; None when it matches something else, too."""
+    found = charset.NONE
+    for branch in body.branches if body is not None else ():
+        item = branch[0] if len(branch) == 1 else None
+        if not isinstance(item, Re) or item.kind not in (algebra.SET, algebra.LITS):
+            return None
+        if item.kind == algebra.LITS and any(len(text) != 1 for text in item.args):
+            return None
+        more = item.args[0] if item.kind == algebra.SET else charset.chars("".join(item.args))
+        found = charset.union(found, more)
+    return found if body is not None else None
 
 
 def parse(pattern: str) -> Choice:
@@ -78,7 +104,7 @@ class _Reader:
             if self.skip("|"):
                 branches.append([])
             else:
-                branches[-1].append(self.quantified(self.atom(depth)))
+                _append(branches[-1], self.quantified(self.atom(depth)))
         return Choice(tuple(branches))
 
     def atom(self, depth: int) -> Item:
@@ -161,7 +187,7 @@ class _Reader:
     def escape(self) -> Item:
         c = self.take()
         if c in "bB":
-            raise PatternRefused(f"the word boundary '\\{c}' is not supported")
+            return Assertion("edge", negative=c == "B")
         if c in "123456789" or c == "k":
             raise PatternRefused("a back-reference is not a regular expression")
         return algebra.one_of(self.escaped(c))
