@@ -80,8 +80,8 @@ def _prepare(
         provider = shared_provider(_with_explicit(settings, options))
     if given is not None:
         log.warning("http_client is not used: requests are answered in this process")
-    if options.get("api_key") is None and not _ambient_key(settings):
-        options["api_key"] = _UNUSED_KEY
+    if options.get("api_key") is None:
+        options["api_key"] = _own_key(settings)
     options["base_url"] = IN_PROCESS_URL
     options["http_client"] = client(
         transport=transport(provider),  # type: ignore[arg-type]
@@ -97,8 +97,11 @@ def _stock(options: dict[str, Any], settings: Settings) -> None:
         options["base_url"] = settings.openai_base_url
 
 
-def _ambient_key(settings: Settings | None) -> bool:
-    return settings is not None and settings.openai_api_key is not None
+def _own_key(settings: Settings | None) -> str:
+    """The settings' key, which may come from `.env` or code, where the SDK does not look."""
+    if settings is None or settings.openai_api_key is None:
+        return _UNUSED_KEY
+    return settings.openai_api_key.get_secret_value()
 
 
 def _with_explicit(settings: Settings, options: Mapping[str, Any]) -> Settings:

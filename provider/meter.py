@@ -155,10 +155,11 @@ class _Metered:
 
     async def aclose(self) -> None:
         await self._body.aclose()
-        self._end(499)
+        self._end(499 if self._transcript.finish_reason is None else 200)
 
     def _end(self, status: int) -> None:
-        """Counted once; a stream that is closed before its end was left by the client (499)."""
+        """Counted once; a stream that is closed before its finish reason was left by the client
+        (499). The SDK closes every stream at [DONE], without reading to the end."""
         if not self._over:
             self._over = True
             took = time.perf_counter() - self._started

@@ -134,18 +134,27 @@ class Record(Holder):
 
 
 class _Recorded:
+    """Kept when the stream ends, or is closed after its finish reason: the SDK stops at [DONE]."""
+
     def __init__(self, body: ByteStream, record: Record, request: ApiRequest) -> None:
         self._body, self._record, self._request = body, record, request
+        self._transcript = Transcript()
+        self._over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        transcript = Transcript()
         async for piece in self._body:
-            transcript.feed(piece)
+            self._transcript.feed(piece)
             yield piece
-        self._record._keep(self._request, transcript)
+        self._end()
 
     async def aclose(self) -> None:
         await self._body.aclose()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._record._keep(self._request, self._transcript)
 
 
 def forbidden(model: str) -> str | None:

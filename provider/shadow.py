@@ -130,21 +130,32 @@ class Shadow(Holder):
 
 
 class _Watched:
+    """Compared when the stream ends, or is closed after its finish reason, as the SDK does."""
+
     def __init__(
         self, body: ByteStream, shadow: Shadow, request: ApiRequest, started: float
     ) -> None:
         self._body, self._shadow, self._request = body, shadow, request
         self._started = started
+        self._transcript = Transcript()
+        self._over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        transcript = Transcript()
         async for piece in self._body:
-            transcript.feed(piece)
+            self._transcript.feed(piece)
             yield piece
-        self._shadow._send(self._request, transcript, time.perf_counter() - self._started)
+        self._end()
 
     async def aclose(self) -> None:
         await self._body.aclose()
+        if self._transcript.finish_reason is not None:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            took = time.perf_counter() - self._started
+            self._shadow._send(self._request, self._transcript, took)
 
 
 def comparison(

@@ -12,6 +12,7 @@ from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletion
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from finetune.asking.budget import Budget
 from finetune.asking.journal import Journal
@@ -79,11 +80,16 @@ class Asker:
 
         Raises `ConfigurationError` for what asking on cannot help: a wrong key, an unknown model.
         """
+        bar = tqdm(total=len(bodies), desc=self._name or "asking", unit="", disable=None)
         try:
             async with asyncio.TaskGroup() as tasks:
                 asked = [tasks.create_task(self._one(dict(body))) for body in bodies]
+                for task in asked:
+                    task.add_done_callback(lambda _: bar.update())
         except* ConfigurationError as group:
             raise group.exceptions[0] from None
+        finally:
+            bar.close()
         return [task.result() for task in asked]
 
     async def _one(self, body: dict[str, Any]) -> Reply | None:

@@ -11,10 +11,12 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
+from pydantic import SecretStr
 
 from provider import ApiRequest, ApiResponse, AsyncOpenAI, OpenAI, Settings
 from provider.errors import ContextTooLong, RateLimited
@@ -205,6 +207,13 @@ def test_with_openai_and_nothing_wrapped_it_is_the_stock_client() -> None:
     assert type(ours._client._transport) is type(stock._client._transport)
     assert str(ours.base_url) == str(stock.base_url)
     assert ours.api_key == "sk-one"
+
+
+def test_a_key_of_the_settings_needs_no_environment(tmp_path: Path) -> None:
+    key = SecretStr("sk-from-dotenv")
+    settings = Settings(_env_file=None, openai_api_key=key, llm_record=tmp_path / "record.jsonl")
+    with OpenAI(settings=settings) as client:
+        assert client.api_key == "sk-from-dotenv"
 
 
 def test_a_copied_client_keeps_its_provider(client: OpenAI, echo: Echo) -> None:

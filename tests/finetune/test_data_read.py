@@ -13,14 +13,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from finetune.data.check import Limits, check
 from finetune.data.conversation import Conversation
 from finetune.data.formats import conversation
 from finetune.data.lines import LONGEST
 from finetune.data.problem import BadData, Problem
 from finetune.data.read import read_conversations
 from finetune.data.turns import Malformed
+from provider import OpenAI, Settings
 from provider.protocol import chat
+from tests.standin import StandIn
 
 HI = [{"role": "user", "content": "안녕"}, {"role": "assistant", "content": "반가워요"}]
 TOOL = {"type": "function", "function": {"name": "area", "parameters": {"type": "object"}}}
@@ -273,6 +277,38 @@ def test_a_directory_that_is_no_dataset_is_said(
     )
     (tmp_path / "set" / "state.json").write_text("{}")
     assert "cannot be read as a datasets directory" in read(tmp_path / "set")[1][0].reason
+
+
+def test_what_llm_record_wrote_is_read(tmp_path: Path, standin: StandIn) -> None:
+    path = tmp_path / "record.jsonl"
+    settings = Settings(
+        _env_file=None,
+        openai_base_url=standin.base_url,
+        openai_api_key=SecretStr(standin.key),
+        llm_record=path,
+        sllm_state_file=tmp_path / "switch",
+    )
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    with OpenAI(settings=settings) as client:
+        asked: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "area?"}]}
+        client.chat.completions.create(**asked, response_format=form)
+        called: Any = {"tools": [TOOL], "tool_choice": "required"}
+        client.chat.completions.create(**asked, **called)
+        with client.chat.completions.create(**asked, stream=True) as stream:
+            assert list(stream)
+    as_json, calling, text = read_conversations(path)
+    assert set(json.loads(as_json.answer["content"])) == {"n"}
+    assert as_json.response_format == form
+    assert calling.answer["content"] is None
+    assert calling.answer["tool_calls"][0]["function"]["name"] == "area"
+    assert text.answer["content"].startswith("area?")
+    assert {c.model for c in (as_json, calling, text)} == {"gpt-4o-mini-2024-07-18"}
+    assert kinds_of(path) <= {"length", "language"}
+
+
+def kinds_of(path: Path) -> set[str]:
+    return {problem.kind for problem in check([path], Limits(near=0)).problems} - {"contradiction"}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)

@@ -195,3 +195,21 @@ async def test_a_broken_stream_is_counted_as_broken() -> None:
         await (await meter.answer(chat(stream=True))).read()
     statuses = {dict(s.labels).get("status") for s in samples_of(meter)}
     assert "502" in statuses
+
+
+async def test_a_stream_that_is_closed_at_its_done_counts_as_whole(tmp_path: Path) -> None:
+    """The SDK reads to `[DONE]` and closes; it never asks for the end that comes after it."""
+    record, shadowed = tmp_path / "record.jsonl", tmp_path / "shadow.jsonl"
+    shadow = Shadow(Named("n"), Named("other"), Journal(shadowed), Sampling(rate=1.0))
+    meter = Meter(Record(shadow, Journal(record), "openai"), "openai")
+    response = await meter.answer(chat(stream=True))
+    assert not isinstance(response.body, bytes)
+    async for piece in response.body:
+        if b"[DONE]" in piece:
+            break
+    await response.body.aclose()
+    await settled(shadow)
+    assert len(lines(record)) == 1
+    assert len(lines(shadowed)) == 1
+    statuses = {dict(s.labels).get("status") for s in samples_of(meter)} - {None}
+    assert statuses == {"200"}
