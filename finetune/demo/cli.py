@@ -57,10 +57,10 @@ def embedder(out: Path, seed: int) -> None:
 
 @demo.command("inquiries")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--count", type=click.IntRange(min=1), default=600, show_default=True)
+@click.option("--count", type=click.IntRange(min=1), default=2400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def write_inquiries(out: Path, count: int, seed: int) -> None:
-    """Write training data of a second task: inquiries to a city and their departments."""
+    """Write training data of a second task: what an inquiry to a city is about."""
     from finetune.demo.inquiries import inquiries
     from provider.protocol.serial import dumps
 
