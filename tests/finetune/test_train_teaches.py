@@ -60,4 +60,4 @@ def _answer(client: OpenAI, model: str, record: dict[str, Any]) -> bool:
         temperature=0,
         max_tokens=60,
     )
-    return answer.choices[0].message.content == expected["content"]
+    return bool(answer.choices[0].message.content == expected["content"])
