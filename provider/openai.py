@@ -39,6 +39,7 @@ HOP_BY_HOP = frozenset(
 _NOT_SENT = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "authorization", "cookie"}
 NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server"}
 
+_USUAL = ("/v1/chat/completions", "/v1/embeddings", "/v1/models")
 _FAILURES: tuple[tuple[type[Exception], type[ApiError], str], ...] = (
     (httpx.ConnectTimeout, UpstreamTimeout, "did not accept a connection in time"),
     (httpx.TimeoutException, UpstreamTimeout, "did not answer in time"),
@@ -67,21 +68,21 @@ class OpenAIProvider:
         self._settings = settings
         self._base_url = settings.openai_base_url
         self._trust: SSLContext | None = None
+        self._addresses = {path: _parsed(self._base_url, path) for path in _USUAL}
         # A connection pool belongs to the event loop that opened its sockets.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             WeakKeyDictionary()
         )
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
-        client = self._client()
-        outgoing = client.build_request(
-            request.method,
-            self._url(request),
-            headers=self._headers(request),
-            content=request.body or None,
-        )
         with self._translated():
-            response = await client.send(outgoing, stream=True)
+            outgoing = httpx.Request(
+                request.method,
+                self._url(request),
+                headers=self._headers(request),
+                content=request.body or None,
+            )
+            response = await self._client().send(outgoing, stream=True)
         headers = kept(response.headers, NOT_RETURNED)
         stream = UpstreamStream(self, response)
         if response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -119,7 +120,10 @@ class OpenAIProvider:
             )
         return self._clients[loop]
 
-    def _url(self, request: ApiRequest) -> str:
+    def _url(self, request: ApiRequest) -> httpx.URL | str:
+        """The address, parsed once for the paths that every app uses."""
+        if request.path in self._addresses and not request.query:
+            return self._addresses[request.path]
         url = self._base_url + request.path.removeprefix("/v1")
         return f"{url}?{request.query}" if request.query else url
 
@@ -164,6 +168,15 @@ class UpstreamStream:
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _parsed(base_url: str, path: str) -> httpx.URL | str:
+    """An address that is not a URL is said so when it is asked for."""
+    url = base_url + path.removeprefix("/v1")
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        return url
 
 
 def kept(headers: Mapping[str, str], left_out: frozenset[str]) -> dict[str, str]:
