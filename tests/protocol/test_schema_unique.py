@@ -170,6 +170,17 @@ def test_state_goes_back_and_is_copied() -> None:
     assert copy.is_accepting()
 
 
+def test_a_long_way_back_is_read_again() -> None:
+    text = json.dumps([str(n) for n in range(200)], separators=(",", ":"))
+    matcher = _after(_STRINGS, text[:-1])
+    assert matcher.rollback(len(text) - 4)
+    assert matcher.validate_tokens(list(b'"0"]')) < 4
+    assert matcher.consume_tokens(list(text[3:].encode()))
+    assert matcher.is_accepting()
+    assert matcher.rollback(1)
+    assert matcher.validate_tokens(list(b',"7"')) < 4
+
+
 def test_values_in_a_text_are_found_by_what_stands_before() -> None:
     grammar = 'start: ("<call>" args "</call>")+'
     constraint = lark(grammar, {"args": _STRINGS}, {"args": "<call>"})

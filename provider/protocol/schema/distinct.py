@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from typing import Any
 
 from provider.protocol.schema.sites import Site, kind
@@ -16,24 +17,41 @@ _WORDS = frozenset({b"true", b"false", b"null"})
 
 
 class Frame:
-    """An array or object under way. `used` has the items' values, `texts` how they were written;
-    None where items may be equal."""
+    """An array or object under way. `used` has the items' values (None where items may be equal),
+    `texts` how they were written, sorted."""
 
-    __slots__ = ("array", "index", "name", "site", "start", "texts", "used")
+    __slots__ = ("array", "index", "rooms", "site", "start", "texts", "used")
 
     def __init__(self, site: Site | None, array: bool) -> None:
         self.site = site
         self.array = array
         self.index = 0
-        self.name = 0
         self.start = -1
         self.used: frozenset[Any] | None = None
         self.texts: tuple[bytes, ...] = ()
+        self.rooms: dict[bytes, int] = {}
+        """How many tokens may follow a beginning of an item, as far as it has been seen."""
+
+    def earlier(self, written: bytes) -> tuple[bytes, ...]:
+        """The items that begin so."""
+        first = bisect_left(self.texts, written)
+        return self.texts[first : bisect_left(self.texts, written + b"\xff", first)]
+
+    def continuations(self, written: bytes) -> list[int] | None:
+        """The next bytes of the items that begin so; None when one of them is complete."""
+        at = bisect_left(self.texts, written)
+        found: list[int] = []
+        while at < len(self.texts) and self.texts[at].startswith(written):
+            if len(self.texts[at]) == len(written):
+                return None
+            found.append(self.texts[at][len(written)])
+            at = bisect_left(self.texts, written + bytes([found[-1], 0xFF]), at)
+        return found
 
     def copy(self) -> Frame:
         other = Frame(self.site, self.array)
-        other.index, other.name, other.start = self.index, self.name, self.start
-        other.used, other.texts = self.used, self.texts
+        other.index, other.start = self.index, self.start
+        other.used, other.texts, other.rooms = self.used, self.texts, self.rooms
         return other
 
 
@@ -188,7 +206,8 @@ class Reading:
         if value in frame.used:
             return False
         frame.used |= {value}
-        frame.texts += (text,)
+        at = bisect_left(frame.texts, text)
+        frame.texts = (*frame.texts[:at], text, *frame.texts[at:])
         return True
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 _LISTED = 512
+_KEPT = 64
 _SEARCH = 400
 
 
@@ -31,6 +32,7 @@ class Tokens:
             b"" if tokenizer.is_special_token(t) else tokenizer.decode_bytes([t])
             for t in range(self.size)
         ]
+        self.longest = max(map(len, self.texts), default=0)
         quoting, ending, opening = bytearray(), bytearray(), bytearray()
         for at in range(0, self.size, 8):
             group = self.texts[at : at + 8]
@@ -44,6 +46,10 @@ class Tokens:
         for token, text in enumerate(self.texts):
             if text:
                 self._by_first.setdefault(text[0], []).append(token)
+
+    def beginning(self, first: int) -> int:
+        """How many tokens begin with this byte."""
+        return len(self._by_first.get(first, ()))
 
     def within(self, rest: bytes) -> list[int]:
         """Tokens with which `rest` begins."""
@@ -70,7 +76,10 @@ class GuardedMatcher:
         self._matcher = matcher
         self._tokenizer = tokenizer
         self._tokens = tokens_of(tokenizer)
+        self._start = follower
         self._followers = [follower]
+        """After each of the last tokens; with the one before them."""
+        self._taken: list[int] = []
         self._error = ""
 
     @property
@@ -78,10 +87,10 @@ class GuardedMatcher:
         return self._followers[-1].reading
 
     def deep_copy(self) -> GuardedMatcher:
-        other = GuardedMatcher(
-            self._matcher.deep_copy(), self._tokenizer, self._followers[-1].copy()
-        )
-        other._followers = [*self._followers[:-1], *other._followers]
+        other = GuardedMatcher(self._matcher.deep_copy(), self._tokenizer, self._followers[-1])
+        other._start = self._start
+        other._followers = list(self._followers)
+        other._taken = list(self._taken)
         other._error = self._error
         return other
 
@@ -119,7 +128,10 @@ class GuardedMatcher:
             return False
         if not self._matcher.consume_token(sampled_token):
             return False
+        self._taken.append(sampled_token)
         self._followers.append(after)
+        if len(self._followers) > _KEPT:
+            del self._followers[: _KEPT // 2]
         return True
 
     def consume_tokens(self, sampled_tokens: list[int]) -> bool:
@@ -143,14 +155,23 @@ class GuardedMatcher:
         return taken
 
     def rollback(self, num_tokens: int) -> bool:
-        if self._error or num_tokens >= len(self._followers):
+        if self._error or num_tokens > len(self._taken):
             return False
         if num_tokens:
+            del self._taken[-num_tokens:]
             del self._followers[-num_tokens:]
+        if not self._followers:
+            self._read_again()
         return self._matcher.rollback(num_tokens)
 
+    def _read_again(self) -> None:
+        follower = self._start.copy()
+        for token in self._taken:
+            follower.feed(self._tokens.texts[token])
+        self._followers = [follower]
+
     def reset(self) -> bool:
-        del self._followers[1:]
+        self._taken, self._followers = [], [self._start]
         self._error = ""
         return self._matcher.reset()
 
@@ -213,28 +234,38 @@ class GuardedMatcher:
             return _members(allowed & self._tokens.opening)
         risky = self._tokens.quoting if reading.in_string else self._tokens.ending
         found = _members(allowed & risky)
-        more = {
-            token
+        rests = {
+            text[len(written) : len(written) + self._tokens.longest]
             for frame, written in reading.partial()
-            for text in frame.texts
-            if len(text) > len(written) and text.startswith(written)
-            for token in self._tokens.within(text[len(written) :])
-            if allowed >> token & 1
+            for text in frame.earlier(written)
         }
-        return list(dict.fromkeys([*found, *more]))
+        more = (token for rest in rests if rest for token in self._tokens.within(rest))
+        return list(dict.fromkeys([*found, *(t for t in more if allowed >> t & 1)]))
 
     def _open_end(self, before: LLMatcher, after: Follower, token: int) -> bool:
         """Whether after this token, something else than an earlier item can be written."""
-        if not _repeats(after):
+        if not _repeats(after) or self._roomy(after):
             return True
         return _Search(self._tokens).open_end(before, after, token)
+
+    def _roomy(self, after: Follower) -> bool:
+        """Whether more tokens may follow than can go on like earlier items, as seen before at the
+        same beginning of an item of the same array."""
+        reading = after.reading
+        partial = reading.partial() if reading is not None else []
+        if len(partial) != 1:
+            return False
+        frame, written = partial[0]
+        room = frame.rooms.get(written, 0)
+        nexts = frame.continuations(written) if room else None
+        return nexts is not None and room > sum(map(self._tokens.beginning, nexts))
 
 
 def _repeats(follower: Follower) -> bool:
     """Whether what has been written of some item is the beginning of an earlier one."""
     reading = follower.reading
     return reading is not None and any(
-        text.startswith(written) for frame, written in reading.partial() for text in frame.texts
+        frame.earlier(written) for frame, written in reading.partial()
     )
 
 
@@ -255,6 +286,7 @@ class _Search:
         self._left = _SEARCH
 
     def open_end(self, before: LLMatcher, after: Follower, token: int) -> bool:
+        """Whether there is one after this token."""
         matcher = before.deep_copy()
         if not matcher.consume_token(token):
             return True
@@ -262,8 +294,11 @@ class _Search:
             return True
         reading = after.reading
         assert reading is not None
-        used = sum(len(f.texts) for f, _ in reading.partial())
         allowed = int.from_bytes(matcher.compute_bitmask(), "little")
+        for frame, written in reading.partial():
+            if written and frame.site is not None and frame.site.even:
+                frame.rooms[written] = allowed.bit_count()
+        used = sum(len(f.texts) for f, _ in reading.partial())
         if allowed.bit_count() > _LISTED + 64 * used:
             return True
         inside = []

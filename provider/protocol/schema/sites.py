@@ -60,6 +60,8 @@ class Site:
         return found if found is not None and found.matters else None
 
     matters: bool = False
+    even: bool = True
+    """Whether all items of an array here are alike, whatever came before them."""
 
     def below(self) -> Iterable[Site]:
         yield from self.named.values()
@@ -128,6 +130,7 @@ class _Survey:
         objects = [o for s in shapes for o in s.objects]
         spend(1 + len(arrays) + len(objects))
         site.distinct = self._distinct(arrays)
+        site.even = not any(a.prefix or a.counts for a in arrays)
         if arrays:
             width = max(len(a.prefix) for a in arrays)
             site.prefix = [self._site(self._items(arrays, at)) for at in range(width)]
