@@ -13,8 +13,7 @@ from transformers import PreTrainedModel, set_seed
 from finetune.train import attention
 from finetune.train.config import TrainConfig
 from finetune.train.processes import local_rank
-from provider.engine import checkpoint
-from provider.engine.checkpoint import Checkpoint
+from provider.engine.checkpoint import Checkpoint, load
 from provider.errors import ConfigurationError
 
 _EVERY = "all"
@@ -24,7 +23,7 @@ def load_base(config: TrainConfig, *, progress: bool = True) -> Checkpoint:
     """The base in the precision that training wants. `ConfigurationError` for whatever keeps it
     from loading."""
     attention.register()
-    loaded = checkpoint.load(
+    loaded = load(
         config.base,
         device=placed(config.device),
         dtype=config.precision,

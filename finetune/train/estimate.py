@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from finetune.train.base import target_modules
 from finetune.train.config import TrainConfig
 from finetune.train.head_loss import PIECE
-from provider.engine import exaone
 from provider.engine.device import resolve_device, resolve_dtype
+from provider.engine.exaone import register
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, a byte of scale for 64 of them, 4 bytes more for 256 scales (double
@@ -77,7 +77,7 @@ class Estimate:
 
 def shape_of(folder: Path, config: TrainConfig) -> Shape:
     """Sizes from the base's config alone: the model is built without memory for its weights."""
-    exaone.register()
+    register()
     stated: Any = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(stated)

@@ -20,9 +20,9 @@ from finetune.train.estimate import Estimate, estimate
 from finetune.train.examples import Examples, encode, held_out
 from finetune.train.packing import packed
 from finetune.train.processes import is_first, world_size
-from provider.engine import exaone
 from provider.engine.chat import ChatTokenizer, declared_eos
 from provider.engine.device import free_memory
+from provider.engine.exaone import CHAT_TEMPLATE
 from provider.engine.model_card import read_json
 from provider.engine.repository import resolve
 from provider.errors import ConfigurationError
@@ -171,7 +171,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 def _tokenizer(folder: Path) -> ChatTokenizer:
     kind = read_json(folder / "config.json").get("model_type")
-    template = exaone.CHAT_TEMPLATE if kind == "exaone" else None
+    template = CHAT_TEMPLATE if kind == "exaone" else None
     return ChatTokenizer.load(folder, declared_eos(folder), template)
 
 
