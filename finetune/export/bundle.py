@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from provider.errors import ConfigurationError
 
 SUMS, PARTS = "SHA256SUMS", "bundle.json"
 _LEFT = {".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".py", ".onnx"}
+_PLAIN = re.compile(r"\w[\w.-]*")
 _SCRIPTS = {"verify.sh": VERIFY, "install.sh": INSTALL, "serve.sh": SERVE}
 
 
@@ -93,7 +95,7 @@ def plan_bundle(
         base = read_base(model)
         for adapter in adapters:
             read_adapter_for(adapter, base.card, base.linears)
-    parts += [Part(a, f"adapters/{a.resolve().name}", _adapter_licence(a)) for a in adapters]
+    parts += [_adapter_part(adapter) for adapter in adapters]
     places = [part.place for part in parts]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
@@ -104,10 +106,13 @@ def plan_bundle(
     return parts
 
 
-def _adapter_licence(adapter: Path) -> str:
+def _adapter_part(adapter: Path) -> Part:
+    """Under the name that its manifest gives it, since training calls every folder `adapter`."""
     path = adapter / ADAPTER_MANIFEST
-    stated = read_json(path).get("licence") if path.is_file() else None
-    return str(stated or licence(adapter))
+    manifest = read_json(path) if path.is_file() else {}
+    stated = str(manifest.get("name", ""))
+    name = stated if _PLAIN.fullmatch(stated) else adapter.resolve().name
+    return Part(adapter, f"adapters/{name}", str(manifest.get("licence") or licence(adapter)))
 
 
 def _name(path_or_id: str | Path) -> str:

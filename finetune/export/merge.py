@@ -52,11 +52,16 @@ class Merge:
     def size(self) -> int:
         return sum(planned.size for plan in self.files.values() for planned in plan.values())
 
+    @property
+    def name(self) -> str:
+        """Of the adapter: its manifest's, or its folder's."""
+        return str(self.adapter.manifest.get("name") or self.adapter.folder.resolve().name)
+
     def lines(self, destination: Path) -> list[str]:
         """What was done, for a terminal."""
         into = "the base's own weights" if self.into == "original" else "the weights' NF4 values"
         told = [
-            f"{destination} holds {self.base.card.id} with {self.adapter.folder.resolve().name}: "
+            f"{destination} holds {self.base.card.id} with {self.name}: "
             f"{len(self.modules)} of {len(self.sources)} tensors changed, {self.layout} layout, "
             f"{self.size / 10**6:,.1f} MB.",
             f"Added to {into}; licence of the base {self.base.card.licence}, of the adapter "
@@ -73,8 +78,7 @@ class Merge:
 
 
 def _trained_in_four_bits(manifest: Mapping[str, Any]) -> bool:
-    config = manifest.get("config")
-    return isinstance(config, dict) and config.get("method") == "qlora"
+    return manifest.get("base_quantization") == "nf4"
 
 
 def merge(
@@ -223,7 +227,7 @@ def _manifest(plan: Merge, adapter: Path) -> dict[str, Any]:
         "into": plan.into,
         "layout": plan.layout,
         "unties_embeddings": plan.unties,
-        "adapter": adapter.resolve().name,
+        "adapter": plan.name,
         "adapter_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "adapter_licence": plan.adapter.licence,
         "adapter_config": read_json(adapter / "adapter_config.json"),

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = load(DEMO, "cpu", "fp32", progress=False).model
-    folder = write_peft(tmp_path_factory.mktemp("adapters") / "floor", model)
-    return manifest(folder, base_model="exaone-demo", licence="apache-2.0")
+    folder = write_peft(tmp_path_factory.mktemp("adapters") / "adapter", model)
+    return manifest(folder, name="floor", base_model="exaone-demo", licence="apache-2.0")
 
 
 @pytest.fixture
@@ -54,6 +54,13 @@ def test_what_is_in_it(moved: Path) -> None:
     assert "LOCAL_LLM_MODEL_PATH=models/exaone-demo\n" in (moved / ".env").read_text()
     assert "adapters/floor: apache-2.0" in (moved / "LICENCES").read_text()
     assert str(DEMO) not in "".join(p.read_text() for p in moved.iterdir() if p.is_file())
+
+
+def test_a_name_that_is_no_folder_name_is_not_used(adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "safe")
+    manifest(tmp_path / "safe", name="../../outside")
+    parts = bundle(tmp_path / "b", DEMO, [tmp_path / "safe"], progress=False)
+    assert parts[-1].place == "adapters/safe"
 
 
 def test_an_embedding_model_is_served_beside_it(tmp_path: Path) -> None:

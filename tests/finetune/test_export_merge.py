@@ -181,11 +181,13 @@ def test_the_manifest_says_where_the_weights_come_from(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(adapter, tmp_path / "a")
-    manifest(tmp_path / "a", base_model="x/tiny", licence="mit", config={"method": "qlora"})
+    manifest(
+        tmp_path / "a", base_model="x/tiny", licence="mit", name="floor", base_quantization="nf4"
+    )
     done = merge(base, tmp_path / "a", tmp_path / "m", layout="llama", progress=False)
     told = json.loads((tmp_path / "m" / "merge.json").read_text())
     assert (told["base_model"], told["into"], told["layout"]) == ("tiny", "original", "llama")
-    assert told["adapter_licence"] == "mit"
+    assert (told["adapter"], told["adapter_licence"]) == ("floor", "mit")
     assert told["adapter_config"]["r"] == 4
     assert "--into dequantised keeps" in "\n".join(done.lines(tmp_path))
 
