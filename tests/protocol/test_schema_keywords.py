@@ -92,6 +92,12 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
         [{"a": 1, "b": 1}, {"b": 1}],
         [{"a": 1}],
     ),
+    (
+        "a name in one alternative, any name in another",
+        {"dependentSchemas": {"b": {"properties": {"a": {"type": "integer"}}}}},
+        [{"a": "x"}, {"a": 1, "b": 2}, {"a": "x", "c": 2}],
+        [{"a": "x", "b": 2}],
+    ),
     ("all of", {"allOf": [{"type": "number"}, {"minimum": 2}, {"maximum": 3}]}, [2.5], [1, "x"]),
     ("one of", {"oneOf": [{"type": "integer"}, {"minimum": 2}]}, [1, 2.5, "x"], [3, 1.5]),
     (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPEN_BRACE, CLOSE_BRACE = Symbol("text", text='"{"'), Symbol("text", text='"}"')
 OPEN_BRACKET, CLOSE_BRACKET = Symbol("text", text='"["'), Symbol("text", text='"]"')
-COMMA, COLON = Symbol("text", text='","'), Symbol("text", text='":"')
+COMMA = Symbol("text", text='","')
 _SUSPECTS = ("oneOf", "not", "if", "anyOf", "allOf", "dependentSchemas", "dependencies", "$ref")
 _NULL = Symbol("text", text='"null"')
 _BOOLEANS = {True: Symbol("text", text='"true"'), False: Symbol("text", text='"false"')}
@@ -155,6 +155,11 @@ class Emitter:
         """The terminal of the JSON texts of these strings."""
         self.grammar.weight += algebra.weight(texts)
         return self.grammar.terminal(terminal.json_string(texts))
+
+    def names(self, texts: Re) -> Symbol:
+        """The terminal of these property names, each with the colon after it."""
+        self.grammar.weight += algebra.weight(texts)
+        return self.grammar.terminal(terminal.json_string(texts, '":'))
 
     def name(self, text: str) -> Symbol:
         """The literal of a property name and the colon after it."""

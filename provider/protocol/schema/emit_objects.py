@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from provider.protocol.schema.emit import (
     CLOSE_BRACE,
-    COLON,
     COMMA,
     OPEN_BRACE,
     Emitter,
@@ -92,7 +91,7 @@ class _Members:
         return sequence([name, self.emitter.rule(value)])
 
     def _open_member(self, names: algebra.Re, value: Formula) -> Symbol:
-        return sequence([self.emitter.string(names), COLON, self.emitter.rule(value)])
+        return sequence([self.emitter.names(names), self.emitter.rule(value)])
 
     def _open(self, objects: Objects) -> Symbol:
         options = []

@@ -34,24 +34,26 @@ _SHORT = {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 0x22: '"', 0x5C: "\\"}
 _REGEX_SPECIAL = frozenset("\\.+*?()|[]{}^$#&-~/")
 
 
-def json_string(r: Re) -> str:
+def json_string(r: Re, tail: str = '"') -> str:
     """The terminal expression of the JSON texts, quotes included, of the strings in `r`.
 
+    `tail` is the closing quote, with the colon after it where the strings are names: all names that
+    may stand in a place end alike, because the lexer takes the longest text that it can.
     Boolean operations stay outside of the quotes where they can: llguidance is ten times faster
     at masks for `"…" & ~"…"` than for the same inside of a sequence.
     """
     if r.kind == AND:
         parts = [p for p in r.args if p.kind != NOT] or [ALL]
-        taken = [f"~{_paren(json_string(p.args[0]))}" for p in r.args if p.kind == NOT]
-        return " & ".join([*(_paren(json_string(p)) for p in parts), *taken])
+        taken = [f"~{_paren(json_string(p.args[0], tail))}" for p in r.args if p.kind == NOT]
+        return " & ".join([*(_paren(json_string(p, tail)) for p in parts), *taken])
     if r.kind == NOT:
-        return f"{json_string(ALL)} & ~{_paren(json_string(r.args[0]))}"
+        return f"{json_string(ALL, tail)} & ~{_paren(json_string(r.args[0], tail))}"
     if r.kind == ALT and not _positive(r):
-        return " | ".join(_paren(json_string(a)) for a in r.args)
+        return " | ".join(_paren(json_string(a, tail)) for a in r.args)
     body = _Writer(quoted=True).write(r)
     if _one_regex(body):
-        return f'/"{_group(body[1:-1])}"/'
-    return '/""/' if body == EMPTY_LITERAL else f'/"/ {_paren(body)} /"/'
+        return f'/"{_group(body[1:-1])}{tail}/'
+    return f'/"{tail}/' if body == EMPTY_LITERAL else f'/"/ {_paren(body)} /{tail}/'
 
 
 def plain(r: Re) -> str:
