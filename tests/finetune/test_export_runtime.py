@@ -44,7 +44,7 @@ def python() -> Path:
 def computed(python: Path, file: Path, asked: list[list[int]], scratch: Path) -> list[torch.Tensor]:
     """llama.cpp's logits."""
     (scratch / "prompts.json").write_text(json.dumps(asked))
-    command = [
+    command: list[str | Path] = [
         python,
         quantiser.WORKER,
         "logits",
@@ -118,9 +118,8 @@ def test_llama_cpp_splits_text_as_the_tokenizer_does(python: Path, tmp_path: Pat
         "texts = json.loads(sys.stdin.read())\n"
         "print(json.dumps([m.tokenize(t.encode(), add_bos=True, special=True) for t in texts]))"
     )
-    ran = subprocess.run(
-        [python, "-c", code, done.file], input=json.dumps(texts), capture_output=True, text=True
-    )
+    command: list[str | Path] = [python, "-c", code, done.file]
+    ran = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True)
     hf = ChatTokenizer.load(DEMO).hf
     assert json.loads(ran.stdout) == [hf(text)["input_ids"] for text in texts], ran.stderr
 
