@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from provider.vectors.flow import run
-from provider.vectors.source import Column, columns_of
+from provider.vectors.source import Column, columns_of, joined_table
 
 _TEXTS = ("text", "character varying", "character", "citext")
 _SAMPLE = 500
@@ -66,7 +66,7 @@ def _candidate(
     metadata = [column.name for column in columns if column.type == "jsonb"]
     dimensions = int(width[1]) if width else 0
     settings = {
-        "VECTOR_TABLE": table if schema == "public" else f"{schema}.{table}",
+        "VECTOR_TABLE": joined_table(schema, table),
         "VECTOR_ID_COLUMN": keys[0] if len(keys) == 1 else "",
         "VECTOR_TEXT_COLUMNS": ",".join(texts[:1]),
         "VECTOR_METADATA_COLUMN": metadata[0] if metadata else "",

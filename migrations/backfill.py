@@ -123,6 +123,8 @@ class Job:
             except (psycopg.OperationalError, psycopg.InterfaceError, ConfigurationError) as error:
                 if isinstance(error, ConfigurationError) and self.budget.spent_up:
                     raise
+                if isinstance(error, psycopg.errors.DiskFull):
+                    raise
                 if time.monotonic() > deadline:
                     raise
                 _log.warning("the database is away, trying again: %s", str(error).strip())

@@ -1,6 +1,7 @@
 """`sllm db`: adopt, plan, upgrade, backfill, sync, verify, status, contract, downgrade, sql.
 
-Exit codes: 0 done; 1 verify found it unsafe, or a backfill left rows; 2 settings that cannot work.
+Exit codes: 0 done; 1 verify found it unsafe, or a backfill left rows; 2 settings that cannot work,
+or a database, disk or provider that failed.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from migrations.plainly import plainly
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     from migrations.backfill import Job
     from migrations.target import Target
     from provider.settings import Settings
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _plainly(command: Callable[P, T]) -> Callable[P, T]:
-    """Settings that cannot work end the command with one sentence and exit code 2."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except ConfigurationError as error:
-            click.echo(f"sllm: {error}", err=True)
-            sys.exit(2)
-
-    return wrapped
 
 
 def _settings() -> Settings:
@@ -65,6 +48,8 @@ def _other(settings: Settings) -> str:
 _space = click.option(
     "--space", "-s", help="Space or provider; default: the one migrated to.", metavar="NAME"
 )
+_positive = click.IntRange(min=1)
+_speed = click.FloatRange(min=0, min_open=True)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _force = click.option("--force", is_flag=True, help="Do it although something would be lost.")
 
@@ -75,7 +60,7 @@ def db() -> None:
 
 
 @db.command()
-@_plainly
+@plainly
 def adopt() -> None:
     """Look at the database, say what is there, and propose the settings. Changes nothing."""
     from migrations.adopt import adopt as look
@@ -94,7 +79,7 @@ def adopt() -> None:
 
 @db.command()
 @_space
-@_plainly
+@plainly
 def plan(space: str | None) -> None:
     """Say what an upgrade and a backfill would do, cost and need. Changes nothing."""
     from migrations import runner
@@ -118,8 +103,14 @@ def plan(space: str | None) -> None:
 @db.command()
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead of running it.")
 @click.option("--expand-only", is_flag=True, help="Leave the index to `sllm db backfill`.")
-@click.option("--patience", default=300.0, help="Seconds to try for locks.", show_default=True)
-@_plainly
+@click.option(
+    "--patience",
+    default=300.0,
+    type=click.FloatRange(min=0),
+    help="Seconds to try for locks.",
+    show_default=True,
+)
+@plainly
 def upgrade(as_sql: bool, expand_only: bool, patience: float) -> None:
     """Bring the schema up to date; the index follows once no row is missing."""
     from migrations import registry, runner
@@ -144,9 +135,9 @@ def upgrade(as_sql: bool, expand_only: bool, patience: float) -> None:
 
 
 @db.command()
-@click.argument("revision")
+@click.argument("revision", type=click.Choice(["base", "0001", "0002", "0003"]))
 @_force
-@_plainly
+@plainly
 def downgrade(revision: str, force: bool) -> None:
     """Go back to a revision (0002, 0001 or base); refuses while vectors would be lost."""
     from migrations import runner
@@ -157,13 +148,23 @@ def downgrade(revision: str, force: bool) -> None:
 
 @db.command()
 @_space
-@click.option("--workers", default=1, show_default=True, help="Threads that embed.")
-@click.option("--max-rows-per-second", type=float, help="Embed no faster than this.")
-@click.option("--budget", type=float, help="Most dollars to spend; default EMBEDDING_BUDGET_USD.")
-@click.option("--batch", default=256, show_default=True, help="Texts per call of the embedder.")
+@click.option("--workers", default=1, show_default=True, type=_positive, help="Threads that embed.")
+@click.option("--max-rows-per-second", type=_speed, help="Embed no faster than this.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    help="Most dollars to spend; default EMBEDDING_BUDGET_USD.",
+)
+@click.option(
+    "--batch",
+    default=256,
+    show_default=True,
+    type=_positive,
+    help="Texts per call of the embedder.",
+)
 @click.option("--dry-run", is_flag=True, help="Say rows, time, cost and disk; embed nothing.")
 @click.option("--no-index", is_flag=True, help="Do not build the index at the end.")
-@_plainly
+@plainly
 def backfill(
     space: str | None,
     workers: int,
@@ -203,7 +204,7 @@ def backfill(
 @db.command()
 @_space
 @click.option("--follow", is_flag=True, help="Go on until stopped.")
-@_plainly
+@plainly
 def sync(space: str | None, follow: bool) -> None:
     """Embed what changed, for one space or for all: keeps the other space warm."""
     from provider.vectors import catalog, embedding
@@ -234,8 +235,16 @@ def sync(space: str | None, follow: bool) -> None:
 
 @db.command()
 @_space
-@click.option("--queries", default=50, show_default=True, help="Queries for recall and overlap.")
-@click.option("--again", default=20, show_default=True, help="Documents to embed again.")
+@click.option(
+    "--queries",
+    default=50,
+    show_default=True,
+    type=_positive,
+    help="Queries for recall and overlap.",
+)
+@click.option(
+    "--again", default=20, show_default=True, type=_positive, help="Documents to embed again."
+)
 @click.option(
     "--labelled",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -243,7 +252,7 @@ def sync(space: str | None, follow: bool) -> None:
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page.")
 @_as_json
-@_plainly
+@plainly
 def verify(
     space: str | None,
     queries: int,
@@ -267,7 +276,7 @@ def verify(
 
 @db.command()
 @_as_json
-@_plainly
+@plainly
 def status(as_json: bool) -> None:
     """Every space: rows missing, queue, lag, index, who reads it."""
     from migrations.status import status as count
@@ -288,7 +297,7 @@ def status(as_json: bool) -> None:
     help="Write the vectors there first (binary COPY).",
 )
 @_force
-@_plainly
+@plainly
 def contract(space: str | None, yes: bool, archive: Path | None, force: bool) -> None:
     """Give a space up: drop the app's old column, or with --space another one's table."""
     from migrations import contract as giving_up

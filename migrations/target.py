@@ -118,7 +118,7 @@ def _known_spaces(connection: Connection[object], table: Source) -> list[Space]:
 def _estimated_rows(connection: Connection[object], table: Source) -> int:
     row = connection.execute(
         "select greatest(reltuples, 0)::bigint from pg_class where oid = to_regclass(%s)",
-        [f'"{table.table_schema}"."{table.table}"'],
+        [table.relation.as_string(connection)],
     ).fetchone()
     return int(str(row[0])) if row else 0  # type: ignore[index]
 

@@ -372,8 +372,7 @@ class VectorSettings(BaseSettings):
     )
     vector_schema: str = Field(
         "sllm",
-        min_length=1,
-        max_length=40,
+        pattern=r"^[a-z_][a-z0-9_]{0,39}$",
         description="Schema of our own tables; another one for each further table of documents.",
     )
     vector_table: str = Field(

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from migrations.verify import exact
 from migrations.verify.checks import Check, Subject
 from provider.vectors import search
 from provider.vectors.embedding import Stored, as_query, embed
@@ -17,6 +18,7 @@ from provider.vectors.flow import run
 K = 10
 MEAN_AT_LEAST, P5_AT_LEAST = 0.98, 0.8
 """A mean alone hides queries that find nothing: both must hold."""
+_ROUNDING = 1e-6  # pgvector sums in single precision
 
 
 @dataclass(frozen=True)
@@ -38,37 +40,41 @@ class Recall:
 def measure(subject: Subject, queries: int, ef_search: int) -> Recall:
     """Search stored vectors through the index and exactly, and compare the ten nearest.
 
-    Exact search is another statement, not the same one under other settings, and nothing is
-    prepared: a plan prepared under one setting would be used under the other, and a gate that
-    compares exact with exact always reports 1.0.
+    Exact search does not run in the database's planner, and nothing is prepared: a plan prepared
+    under one setting would be used under the other, and a gate that compares exact with exact
+    always reports 1.0. Both searches see the same moment.
     """
     statement = sql.SQL(
         "select {vector} from {rows} v where {vector} is not null order by random() limit %s"
     ).format(vector=subject.vector, rows=subject.rows)
-    vectors = [row[0] for row in subject.connection.execute(statement, [queries], prepare=False)]
-    used = bool(vectors) and _uses_index(subject, vectors[0])
-    values = [_recall(subject, vector, ef_search) for vector in vectors]
+    with subject.connection.transaction():
+        subject.connection.execute("set transaction isolation level repeatable read")
+        found = subject.connection.execute(statement, [queries], prepare=False)
+        vectors = [row[0] for row in found]
+        used = bool(vectors) and _uses_index(subject, vectors[0])
+        wanted = exact.nearest(subject, vectors, K)
+        values = [
+            _recall(subject, vector, nearest_ones, ef_search)
+            for vector, nearest_ones in zip(vectors, wanted, strict=True)
+        ]
     return Recall(values, used)
 
 
-def _recall(subject: Subject, vector: Stored, ef_search: int) -> float:
-    exact = nearest(subject, vector, "exact", ef_search)
-    if not exact:
+def _recall(subject: Subject, vector: Stored, wanted: exact.Found, ef_search: int) -> float:
+    if not wanted:
         return 1.0
     # Equal distances are interchangeable: what counts is how near the found ones are.
-    worst = exact[-1][1]
-    found = nearest(subject, vector, "index", ef_search)
-    return min(1.0, sum(distance <= worst + 1e-6 for _, distance in found) / len(exact))
+    keys, worst = {key for key, _ in wanted}, wanted[-1][1]
+    near = worst + _ROUNDING * max(1.0, abs(worst))
+    found = through_index(subject, vector, ef_search)
+    return min(1.0, sum(key in keys or far <= near for key, far in found) / len(wanted))
 
 
-def nearest(
-    subject: Subject, vector: Stored, mode: search.Mode, ef_search: int, k: int = K
-) -> list[tuple[Any, float]]:
-    """Keys and distances of the `k` nearest."""
+def through_index(subject: Subject, vector: Stored, ef_search: int) -> list[tuple[Any, float]]:
+    """Keys and distances of the ten nearest that the index gives."""
     with subject.connection.transaction():
-        if mode == "index":
-            subject.connection.execute("set local enable_seqscan = off", prepare=False)
-        flow = search.search(subject.catalog, subject.space, vector, k, {}, mode, ef_search)
+        subject.connection.execute("set local enable_seqscan = off", prepare=False)
+        flow = search.search(subject.catalog, subject.space, vector, K, {}, "index", ef_search)
         return [(hit.id, hit.distance) for hit in run(subject.connection, flow)]
 
 
@@ -97,13 +103,12 @@ def check(recall: Recall) -> Check:
 
 def overlap(one: Subject, other: Subject, queries: Sequence[str], k: int = K) -> list[float]:
     """For each query, the share of the `k` nearest that both spaces have in common."""
-    ours = embed_queries(one, queries)
-    theirs = embed_queries(other, queries)
+    ours = exact.nearest(one, embed_queries(one, queries), k)
+    theirs = exact.nearest(other, embed_queries(other, queries), k)
     shares: list[float] = []
-    for a, b in zip(ours, theirs, strict=True):
-        first = {key for key, _ in nearest(one, a, "exact", 100, k)}
-        second = {key for key, _ in nearest(other, b, "exact", 100, k)}
-        shares.append(len(first & second) / max(1, min(k, len(first))))
+    for first, second in zip(ours, theirs, strict=True):
+        both = {key for key, _ in first} & {key for key, _ in second}
+        shares.append(len(both) / max(1, min(k, len(first))))
     return shares
 
 

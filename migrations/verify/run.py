@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from migrations.fill import note
-from migrations.verify import checks, ranking, recall
+from migrations.verify import checks, exact, ranking, recall
 from migrations.verify.checks import Check, Subject
 from migrations.verify.ranking import Comparison, Labelled
 from migrations.verify.report import Report
@@ -104,7 +104,7 @@ def _compare(subject: Subject, other: Subject, queries: Sequence[Labelled]) -> l
 
 def _rankings(subject: Subject, queries: Sequence[Labelled]) -> list[list[Any]]:
     vectors = recall.embed_queries(subject, [labelled.query for labelled in queries])
-    return [[key for key, _ in recall.nearest(subject, vector, "exact", 100)] for vector in vectors]
+    return [[key for key, _ in found] for found in exact.nearest(subject, vectors, recall.K)]
 
 
 def _sample_texts(subject: Subject, count: int) -> list[str]:

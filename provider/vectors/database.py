@@ -91,21 +91,32 @@ class Database:
 
 
 def libpq_url(url: str) -> str:
-    """DATABASE_URL as libpq wants it: without SQLAlchemy's driver name."""
+    """DATABASE_URL as libpq wants it: without SQLAlchemy's driver name.
+
+    Raises `ConfigurationError`, which does not repeat the address: it may hold a password.
+    """
     scheme, found, rest = url.partition("://")
-    if not found:
-        return url
-    if scheme.split("+")[0] not in {"postgresql", "postgres"}:
+    if found and scheme.split("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(
             f"DATABASE_URL has the scheme {scheme!r}; expected postgresql://user@host/database. "
             "Unset it for the embedded server."
         )
-    return f"postgresql://{rest}"
+    made = f"postgresql://{rest}" if found else url
+    try:
+        psycopg.conninfo.conninfo_to_dict(made)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            "DATABASE_URL cannot be read as an address; expected "
+            "postgresql://user:password@host:5432/database, where @ / : and % in a password are "
+            "percent-encoded. Unset it for the embedded server."
+        ) from error
+    return made
 
 
 def unreachable(error: psycopg.OperationalError) -> ConfigurationError:
+    said = " ".join(str(error).split()).rstrip(".")
     return ConfigurationError(
-        f"The database cannot be reached: {str(error).strip()}. Expected a running PostgreSQL at "
+        f"The database cannot be reached: {said}. Expected a running PostgreSQL at "
         "DATABASE_URL; unset it for the embedded server."
     )
 

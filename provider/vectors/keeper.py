@@ -40,7 +40,7 @@ def keep(directory: Path, idle_seconds: float, ready: Callable[[], None]) -> int
     try:
         return _keep(cluster, users, idle_seconds, ready)
     except ConfigurationError as error:
-        print(error, flush=True)
+        print(" ".join(str(error).split()), flush=True)
         return 1
     finally:
         cluster.stop()

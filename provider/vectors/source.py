@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -61,9 +62,38 @@ class Source:
 
 
 def split_table(name: str) -> tuple[str, str]:
-    """`schema.table` or `table` (then in public)."""
-    schema, dot, table = name.partition(".")
-    return (schema, table) if dot else ("public", name)
+    """`schema.table` or `table` (then in public); a part with a dot is quoted as in SQL.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    parts = re.fullmatch(rf"(?:({_PART})\.)?({_PART})", name)
+    if parts is None:
+        raise ConfigurationError(
+            f"VECTOR_TABLE={name!r} cannot be read; expected table, schema.table, or with quotes "
+            'around a part that has a dot: "my.schema"."my.table".'
+        )
+    schema, table = parts.groups()
+    return (_bare(schema) if schema else "public", _bare(table))
+
+
+def joined_table(schema: str, table: str) -> str:
+    """What `split_table` takes apart."""
+    parts = [table] if schema == "public" else [schema, table]
+    return ".".join(_quoted(part) for part in parts)
+
+
+_PART = r'"(?:[^"]|"")+"|[^".][^.]*'
+
+
+def _bare(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+
+def _quoted(part: str) -> str:
+    if "." not in part and not part.startswith('"'):
+        return part
+    doubled = part.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def columns_of(schema: str, table: str) -> Flow[tuple[Column, ...]]:
@@ -94,6 +124,7 @@ def inspect(settings: Settings) -> Flow[Source | None]:
     for variable, name in _required(settings):
         if name not in known:
             raise ConfigurationError(_no_column(variable, name, settings.vector_table, list(known)))
+    _check_names(settings)
     yield from _check_key(settings, schema, table)
     metadata = settings.vector_metadata_column
     vector = settings.vector_embedding_column
@@ -123,6 +154,17 @@ def planned(settings: Settings) -> Source:
         settings.vector_metadata_column,
         settings.vector_embedding_column,
     )
+
+
+def _check_names(settings: Settings) -> None:
+    """The driver reads a percent sign as a parameter, in names too."""
+    names = [*_required(settings), ("VECTOR_TABLE", settings.vector_table)]
+    for variable, name in names:
+        if "%" in name:
+            raise ConfigurationError(
+                f"{variable}={name!r} cannot be used: names with a percent sign are not supported; "
+                "rename it, or keep the texts in another table."
+            )
 
 
 def _required(settings: Settings) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from migrations import registry, runner
 from migrations.verify import recall
 from migrations.verify.checks import Subject
-from provider.vectors import VectorStore, catalog
+from provider.vectors import VectorStore, catalog, search
 from provider.vectors.database import Database
 from provider.vectors.embedding import embed
 from provider.vectors.flow import run
@@ -183,7 +183,10 @@ def test_7_a_prepared_plan_does_not_fool_the_recall_gate(app: App) -> None:
     with subject_of(app) as subject:
         query = embed(subject.embedder, subject.space, ["room"])[0]
         for _ in range(10):
-            recall.nearest(subject, query, "exact", 1)
+            run(
+                subject.connection,
+                search.search(subject.catalog, subject.space, query, 10, {}, "exact", 1),
+            )
         measured = recall.measure(subject, 20, ef_search=1)
     assert measured.used_index
     assert measured.mean < 0.9

@@ -1,0 +1,1 @@
+"""Embeddings over HTTP against what sentence-transformers does alone, and against infinity."""

@@ -1,0 +1,86 @@
+"""python -m bench.embeddings [--texts 1500] [--clients 32] [--infinity PATH]
+
+Texts a second over HTTP with clients that send single texts, relative to sentence-transformers'
+own `encode` on one big batch (the best of three batch sizes) and to infinity-emb, on the same
+checkpoint in the same run. The load generator shares the cores with the servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import click
+
+from bench.embeddings import servers
+from bench.embeddings.checkpoint import DEMO, base, texts
+from bench.embeddings.load import Measured, load
+
+
+def encode(folder: Path, count: int) -> float:
+    """Texts a second of `encode`, in a process of its own."""
+    command = [sys.executable, "-m", "bench.embeddings.encode", str(folder), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def served(server: AbstractContextManager[int], count: int, clients: int) -> Measured:
+    """The better of two rounds, after a round that warms up."""
+    with server as port:
+        asyncio.run(load(port, texts(count // 4), clients))
+        rounds = [asyncio.run(load(port, texts(count), clients)) for _ in range(2)]
+    return max(rounds, key=lambda one: one.texts_per_second)
+
+
+def measure(
+    name: str, folder: Path, count: int, clients: int, peer: Path, state: Path
+) -> list[str]:
+    """The rows of one checkpoint."""
+    alone = encode(folder, count)
+    rows = [f"| {name} | sentence-transformers `encode`, one batch | {alone:.1f} | 1.00 | | |"]
+    ways = {
+        "sllm serve, float32": servers.sllm(folder, "float32", state),
+        "sllm serve, as it comes (auto)": servers.sllm(folder, "auto", state),
+    }
+    if peer.exists():
+        ways[f"infinity-emb {servers.PEER_VERSION}"] = servers.infinity(folder, peer)
+    for way, server in ways.items():
+        try:
+            seen = served(server, count, clients)
+        except RuntimeError as error:
+            rows.append(f"| {name} | {way} | failed: {str(error)[-600:]} | | | |")
+            continue
+        rows.append(
+            f"| {name} | {way} | {seen.texts_per_second:.1f} | "
+            f"{seen.texts_per_second / alone:.2f} | {seen.p50_ms:.0f} | {seen.p99_ms:.0f} |"
+        )
+    return rows
+
+
+@click.command()
+@click.option("--texts", "count", default=1500, show_default=True)
+@click.option("--clients", default=32, show_default=True)
+@click.option("--infinity", "peer", default=servers.INFINITY, type=click.Path(path_type=Path))
+@click.option("--only", type=click.Choice(["demo", "base"]), help="One checkpoint.")
+def main(count: int, clients: int, peer: Path, only: str | None) -> None:
+    """Print the table."""
+    click.echo(
+        "| checkpoint | way | texts/s | of encode | p50 ms | p99 ms |\n|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"demo": DEMO}
+        if only != "demo":
+            found["base"] = base(Path(folder) / "base")
+        for name, path in found.items():
+            if only in (None, name):
+                amount = count if name == "base" else 4 * count
+                for row in measure(name, path, amount, clients, peer, Path(folder)):
+                    click.echo(row)
+
+
+if __name__ == "__main__":
+    main()

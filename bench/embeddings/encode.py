@@ -1,0 +1,27 @@
+"""python -m bench.embeddings.encode FOLDER COUNT: sentence-transformers' own `encode` on one big
+batch, alone on the machine, in float32; prints texts a second."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bench.embeddings.checkpoint import texts
+
+
+def main(folder: str, count: int) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device="cpu", local_files_only=True)
+    sample = texts(count)
+    model.encode(sample[:64])
+    rates = []
+    for batch_size in (32, 64, 128):
+        started = time.perf_counter()
+        model.encode(sample, batch_size=batch_size, show_progress_bar=False)
+        rates.append(count / (time.perf_counter() - started))
+    print(max(rates))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
