@@ -23,6 +23,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "models": Subcommand("server.cli:models", "server", "List what a running server answers to."),
     "status": Subcommand("server.cli:status", "server", "Say how a running server is."),
     "switch": Subcommand("provider.switch_cli:switch", "server", "Switch providers at run time."),
+    "shadow": Subcommand("provider.shadow_cli:shadow", "server", "Compare the sides on requests."),
     "model": Subcommand("provider.engine.cli:model", "local", "Inspect and convert checkpoints."),
     "lint": Subcommand("provider.protocol.cli:lint", "schema", "Check a schema for both sides."),
     "db": Subcommand("migrations.cli:db", "vectors", "Migrate and backfill the vectors."),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from provider.errors import ConfigurationError
 from provider.settings import Settings
 
 
@@ -16,10 +17,21 @@ def shadow() -> None:
 
 
 @shadow.command("report")
-@click.argument("journals", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--html", "page_path", type=click.Path(path_type=Path), help="Also write a page.")
+@click.argument("journals", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--html",
+    "page_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("--worst", default=5, show_default=True, help="How many worst examples to keep.")
+@click.option(
+    "--worst",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="How many worst examples to keep.",
+)
 def report_(journals: tuple[Path, ...], page_path: Path | None, as_json: bool, worst: int) -> None:
     """Agreement per field, validity, latency, cost per day and the worst examples.
 
@@ -30,22 +42,38 @@ def report_(journals: tuple[Path, ...], page_path: Path | None, as_json: bool, w
 
     from provider.shadow_report import page, read, report, text
 
-    paths = list(journals) or _rotated(Settings().llm_shadow_path)
-    missing = [path for path in paths if not path.exists()]
-    if missing or not paths:
-        where = missing[0] if missing else Settings().llm_shadow_path
-        click.echo(
-            f"There is no shadow journal at {where}; LLM_SHADOW=local (or openai) writes one.",
-            err=True,
-        )
+    try:
+        paths = _existing(list(journals))
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
         sys.exit(2)
     found = report(read(paths), worst)
     click.echo(
         json.dumps(dataclasses.asdict(found), ensure_ascii=False) if as_json else text(found)
     )
     if page_path is not None:
-        page_path.write_text(page(found), encoding="utf-8")
+        try:
+            page_path.write_text(page(found), encoding="utf-8")
+        except OSError as error:
+            click.echo(f"--html {str(page_path)!r} cannot be written: {error.strerror}.", err=True)
+            sys.exit(2)
         click.echo(f"Wrote {page_path}")
+
+
+def _existing(journals: list[Path]) -> list[Path]:
+    """The journals that were named, or those of the settings.
+
+    Raises `ConfigurationError` where one is not there.
+    """
+    configured = None if journals else Settings().llm_shadow_path
+    paths = journals if configured is None else _rotated(configured)
+    missing = [path for path in paths if not path.exists()]
+    if missing or not paths:
+        raise ConfigurationError(
+            f"There is no shadow journal at {(missing or [configured])[0]}; LLM_SHADOW=local (or "
+            "openai) writes one."
+        )
+    return paths
 
 
 def _rotated(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from provider.cli import main
 from provider.shadow import comparison
 from provider.shadow_cli import shadow
 from provider.switch_cli import switch
@@ -67,3 +68,37 @@ def test_no_journal_is_one_sentence() -> None:
     run = CliRunner().invoke(shadow, ["report"])
     assert run.exit_code == 2
     assert "There is no shadow journal" in run.output
+
+
+def test_the_command_that_the_documents_name_exists(tmp_path: Path) -> None:
+    journal(tmp_path, [('{"a":1}', '{"a":1}')])
+    run = CliRunner().invoke(main, ["shadow", "report"])
+    assert run.exit_code == 0, run.output
+    assert "1 pairs" in run.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "nowhere.jsonl"], "no shadow journal at nowhere.jsonl"),
+        (["report", "."], "is a directory"),
+        (["report", "--worst", "-1"], "not in the range"),
+        (["report", "--html", "no/such/folder/x.html"], "cannot be written"),
+    ],
+)
+def test_wrong_input_is_one_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    journal(tmp_path, [('{"a":1}', '{"a":1}')])
+    run = CliRunner().invoke(shadow, arguments)
+    assert run.exit_code == 2
+    assert said in run.output
+    assert isinstance(run.exception, SystemExit)
+
+
+@pytest.mark.parametrize("command", [[], ["report"]])
+def test_wrong_settings_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("LLM_SHADOW", "everyone")
+    run = CliRunner().invoke(shadow if command else switch, command)
+    assert run.exit_code == 2
+    assert "LLM_SHADOW='everyone' cannot be used" in run.output
