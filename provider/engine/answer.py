@@ -11,7 +11,8 @@ from torch import Tensor
 
 from provider.engine.constraint import ConstraintState
 from provider.engine.detokenize import TextAssembler
-from provider.engine.drafts import Drafter, Lookup
+from provider.engine.drafts import Drafter
+from provider.engine.habits import Habits
 from provider.engine.loops import LoopGuard
 from provider.engine.prefix import common_length
 from provider.engine.request import (
@@ -161,12 +162,12 @@ class Answer:
         return self._max_tokens - self.generated
 
     @property
-    def format(self) -> tuple[str, int] | None:
-        """Answers of one format resemble one another; None without a constraint."""
+    def format(self) -> tuple[str, int]:
+        """Answers of one format resemble one another: the constraint and the adapter."""
         constraint = self.job.request.constraint
-        return None if constraint is None else (constraint.key, self.adapter_key)
+        return "" if constraint is None else constraint.key, self.adapter_key
 
-    def draft(self, threshold: float, history: Lookup | None) -> None:
+    def draft(self, threshold: float, habits: Habits | None) -> None:
         """Sets the guesses of the next step. `threshold`: see `Drafter.guess`.
 
         Forced tokens that wait for their log-probabilities are drafts that cannot fail.
@@ -175,12 +176,17 @@ class Answer:
         self.drafts = list(self._forced)
         if self._forced or self._drafter is None or self.remaining < 2:
             return
-        guess, predicted = self._drafter.guess(self.tokens, threshold, history)
+        guess, predicted = self._drafter.guess(self.tokens, threshold, habits)
         if self.constraint is not None:
             guess = guess or self.constraint.likely()
             guess = guess[: self.constraint.allows(guess)]
         self.drafts = guess[: self.remaining - 1]
         self.predicted = len(self.drafts) if predicted else 0
+
+    def learn(self, habits: Habits) -> None:
+        """Leaves what it has written to the drafts of other answers."""
+        if self._drafter is not None:
+            self._drafter.learn(self.tokens, habits)
 
     def start(self) -> None:
         """Takes what the constraint forces before the first token is drawn. Idempotent."""
@@ -208,7 +214,7 @@ class Answer:
         agreed = _common(self.tokens[end:], self.drafts)
         self.computed = end + agreed
         if self._drafter is not None:
-            self._drafter.saw(len(self.drafts), agreed)
+            self._drafter.saw(agreed, len(self.drafts))
         self._count_predicted(agreed)
         self.agreed = agreed
         self.drafts = []

@@ -1,18 +1,21 @@
 """Guesses at the next tokens, checked by the model in the same step (prompt lookup decoding).
 
 The last tokens of an answer are looked up in its prompt, in what it has written, in the client's
-`prediction` and in earlier answers to the same format; what followed there is the draft. The model
-then draws each token as it would have anyway, so drafts change when tokens come, never which.
+`prediction` and in what answers to the same format do (`provider.engine.habits`); what followed
+there is the draft. The model then draws each token as it would have anyway, so drafts change when
+tokens come, never which.
 
-How many guesses a step carries follows from what they cost here and now (`CostModel`) and how often
-the answer's guesses were right (`Drafter`); where they do not pay there are none.
+How many guesses a step carries follows from what they cost here and now (`CostModel`) and from how
+often such guesses were right, whether they were offered or not; where they do not pay there are
+none.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from provider.engine.habits import Habits
 
 LENGTHS = (4, 2)
 """How many last tokens are looked up: the longer match first."""
@@ -20,74 +23,36 @@ LENGTHS = (4, 2)
 LONGEST = 16
 """Most tokens of one draft."""
 
+_PATIENCE = 48
+"""Steps without a guess after which two are tried."""
+
 
 class Lookup:
-    """Token sequences, searchable by what they contain; later occurrences win."""
+    """One token sequence, searchable by what it contains; later occurrences win."""
 
-    def __init__(self) -> None:
-        self.texts: list[list[int]] = []
-        self._places: list[dict[tuple[int, ...], tuple[int, int]]] = [{} for _ in LENGTHS]
-        self._indexed: list[int] = []
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens: list[int] = []
+        self._places: list[dict[tuple[int, ...], int]] = [{} for _ in LENGTHS]
+        self._indexed = 0
+        self.extend(tokens)
 
-    def add(self, tokens: Sequence[int]) -> int:
-        """Adds a sequence; the number is for `extend`."""
-        self.texts.append([])
-        self._indexed.append(0)
-        self.extend(len(self.texts) - 1, tokens)
-        return len(self.texts) - 1
-
-    def extend(self, text: int, tokens: Sequence[int]) -> None:
-        """Adds tokens to the end of a sequence."""
-        known = self.texts[text]
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Adds tokens to the end."""
+        known = self.tokens
         known.extend(tokens)
         for length, places in zip(LENGTHS, self._places, strict=True):
-            for end in range(max(length, self._indexed[text]), len(known)):
-                places[tuple(known[end - length : end])] = (text, end)
-        self._indexed[text] = len(known)
+            for end in range(max(length, self._indexed), len(known)):
+                places[tuple(known[end - length : end])] = end
+        self._indexed = len(known)
 
-    def after(self, tail: Sequence[int], most: int, *, loop: bool = False) -> list[int]:
-        """What followed the longest known end of `tail`, up to `most` tokens.
-
-        With `loop`, what has been found follows itself where the sequence ends: `tail` is that end,
-        and what it repeats is repeated on.
-        """
+    def find(self, tail: Sequence[int]) -> tuple[int, int] | None:
+        """Where the longest known end of `tail` goes on, and how many tokens of it matched."""
         for length, places in zip(LENGTHS, self._places, strict=True):
             if len(tail) >= length:
-                found = places.get(tuple(tail[-length:]))
-                if found is not None:
-                    text, at = found
-                    guess = self.texts[text][at : at + most]
-                    while loop and guess and len(guess) < most:
-                        guess += guess[: most - len(guess)]
-                    return guess
-        return []
-
-
-class History:
-    """Recent answers by format (constraint and adapter), for the `Drafter`s of later ones."""
-
-    def __init__(self, formats: int = 32, answers: int = 8) -> None:
-        self._formats = formats
-        self._answers = answers
-        self._lookups: OrderedDict[tuple[str, int], Lookup] = OrderedDict()
-
-    def add(self, key: tuple[str, int], tokens: Sequence[int]) -> None:
-        """Remembers an answer; of each format at most the last `answers`, never fewer than half."""
-        lookup = self._lookups.get(key)
-        if lookup is None:
-            lookup = self._lookups[key] = Lookup()
-        elif len(lookup.texts) >= self._answers:
-            kept = lookup.texts[-(self._answers // 2) :]
-            lookup = self._lookups[key] = Lookup()
-            for text in kept:
-                lookup.add(text)
-        lookup.add(tokens)
-        self._lookups.move_to_end(key)
-        while len(self._lookups) > self._formats:
-            self._lookups.popitem(last=False)
-
-    def lookup(self, key: tuple[str, int]) -> Lookup | None:
-        return self._lookups.get(key)
+                at = places.get(tuple(tail[-length:]))
+                if at is not None:
+                    return at, length
+        return None
 
 
 @dataclass
@@ -125,58 +90,94 @@ class CostModel:
         if spread > 0.25:
             each = (self._xy / self._weight - mean_x * mean_y) / spread
         each = min(max(each, 0.01 * mean_y), mean_y)
-        return min(0.9, 1.25 * each * self._rate)
+        return min(0.9, 1.1 * each * self._rate)
 
 
 class Drafter:
     """The guesses for one answer. Building one costs about a millisecond per 1,000 tokens."""
 
     def __init__(self, prompt: Sequence[int], prediction: Sequence[int] = ()) -> None:
-        self._own = Lookup()
-        self._text = self._own.add(prompt)
+        self._own = Lookup(prompt)
         self._prompt = len(prompt)
-        self._seen = len(prompt)
         self._start = list(prediction[:LONGEST])
-        self._prediction = Lookup()
-        self._prediction.add(prediction)
-        self._hit = 0.6
+        self._prediction = Lookup(prediction)
+        self._right = dict.fromkeys((*LENGTHS, 0), 0.6)
         self._quiet = 0
+        self._offered = False
 
     def guess(
-        self, tokens: list[int], threshold: float, history: Lookup | None
+        self, tokens: list[int], threshold: float, habits: Habits | None
     ) -> tuple[list[int], bool]:
         """The guesses that follow `tokens`, and whether they are the client's prediction.
 
         `threshold` is how likely a guess must be to be worth its cost.
         """
-        self._own.extend(self._text, tokens[self._seen :])
-        self._seen = len(tokens)
-        most = self._length(threshold)
-        if most == 0:
-            return [], False
-        written = tokens[self._prompt :][-max(LENGTHS) :]
-        if self._start and (guess := self._predicted(written, most)):
+        self.learn(tokens, habits)
+        if self._quiet >= _PATIENCE:
+            threshold = 0.0
+        self._offered = False
+        if self._start and (guess := self._predicted(tokens[self._prompt :], threshold)):
+            self._offered = True
             return guess, True
-        guess = [] if history is None else history.after(written, most)
-        return guess or self._own.after(tokens[-max(LENGTHS) :], most, loop=True), False
+        guess = self._likely(tokens[-8:], threshold, habits)
+        if self._quiet >= _PATIENCE:
+            guess = guess[:2]
+        self._quiet = 0 if guess else self._quiet + 1
+        return guess, False
 
-    def saw(self, offered: int, agreed: int) -> None:
-        """`agreed` of `offered` guesses were right."""
-        if offered:
-            tried = agreed + (agreed < offered)
-            self._hit += 0.25 * (agreed / tried - self._hit)
+    def learn(self, tokens: list[int], habits: Habits | None) -> None:
+        """Takes the tokens in that have come since the last time."""
+        for at in range(len(self._own.tokens), len(tokens)):
+            found = self._own.find(tokens[max(0, at - max(LENGTHS)) : at])
+            if found is not None:
+                right = self._own.tokens[found[0]] == tokens[at]
+                self._score(found[1], right)
+                if habits is not None:
+                    habits.learn_copy(tokens, at, right)
+            if habits is not None:
+                habits.learn(tokens, at)
+            self._own.extend(tokens[at : at + 1])
 
-    def _predicted(self, written: list[int], most: int) -> list[int]:
-        return self._prediction.after(written, most) if written else self._start[:most]
+    def saw(self, agreed: int, offered: int) -> None:
+        """`agreed` of the `offered` last guesses were right."""
+        if self._offered:
+            for number in range(min(offered, agreed + 1)):
+                self._score(0, number < agreed)
 
-    def _length(self, threshold: float) -> int:
-        """The n-th guess is right with about `hit**n`; below the threshold it does not pay."""
-        most, likely = 0, self._hit
+    def _score(self, source: int, right: bool) -> None:
+        self._right[source] += 0.15 * (right - self._right[source])
+
+    def _predicted(self, written: list[int], threshold: float) -> list[int]:
+        """What the prediction goes on with, as far as it is likely enough."""
+        most, likely = 0, self._right[0]
         while likely >= threshold and most < LONGEST:
             most += 1
-            likely *= self._hit
-        if most:
-            self._quiet = 0
-            return most
-        self._quiet += 1
-        return 2 if self._quiet % 48 == 0 else 0
+            likely *= self._right[0]
+        if not written:
+            return self._start[:most]
+        found = self._prediction.find(written[-max(LENGTHS) :])
+        return [] if found is None else self._prediction.tokens[found[0] :][:most]
+
+    def _likely(self, tail: list[int], threshold: float, habits: Habits | None) -> list[int]:
+        """One token after the other, as long as all of them together are likely enough."""
+        guess: list[int] = []
+        likely = 1.0
+        while len(guess) < LONGEST:
+            best = None if habits is None else habits.next(tail)
+            copy = self._copy(tail, habits)
+            if copy is not None and (best is None or best[1] < copy[1]):
+                best = copy
+            if best is None or (likely := likely * best[1]) < threshold:
+                break
+            guess.append(best[0])
+            tail = [*tail[-8:], best[0]]
+        return guess
+
+    def _copy(self, tail: list[int], habits: Habits | None) -> tuple[int, float] | None:
+        """What followed `tail` in the prompt or the answer so far, and how likely it does again."""
+        found = self._own.find(tail)
+        if found is None:
+            return None
+        trusted = None if habits is None else habits.trust(tail)
+        likely = self._right[found[1]] if trusted is None else trusted
+        return self._own.tokens[found[0]], likely

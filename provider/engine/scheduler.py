@@ -18,7 +18,8 @@ from torch import Tensor
 
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
-from provider.engine.drafts import CostModel, History
+from provider.engine.drafts import CostModel
+from provider.engine.habits import History
 from provider.engine.runner import Runner, Step
 from provider.engine.space import Space
 from provider.engine.stats import Stats
@@ -110,9 +111,7 @@ class Scheduler:
         """Who takes part in the next step with how many pending tokens."""
         chosen: Chosen = [(a, a.pending) for a in self._running if a.pending <= SHORT]
         for answer, _ in chosen:
-            key = answer.format
-            history = None if key is None else self._history.lookup(key)
-            answer.draft(self._costs.threshold, history)
+            answer.draft(self._costs.threshold, self._history.habits(answer.format))
         long = sorted((a for a in self._running if a.pending > SHORT), key=lambda a: a.pending)
         left = max(self._step_tokens - sum(count for _, count in chosen), len(long))
         for number, answer in enumerate(long):
@@ -217,8 +216,7 @@ class Scheduler:
 
     def _retire(self, answer: Answer) -> None:
         self._stats.finished += 1
-        if answer.format is not None:
-            self._history.add(answer.format, answer.tokens[answer.prompt :])
+        answer.learn(self._history.habits(answer.format))
         self.space.retire(answer)
 
     def _fail(self, job: Job, error: ApiError) -> None:
