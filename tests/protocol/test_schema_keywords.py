@@ -98,6 +98,21 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
         [{"a": "x"}, {"a": 1, "b": 2}, {"a": "x", "c": 2}],
         [{"a": "x", "b": 2}],
     ),
+    (
+        "closed alternatives of which none may hold",
+        {
+            "type": "object",
+            "not": {
+                "anyOf": [
+                    {"properties": {"a": {}}, "additionalProperties": False},
+                    {"properties": {"b": {}}, "additionalProperties": False},
+                    {"properties": {"c": {}}, "additionalProperties": {"type": "integer"}},
+                ]
+            },
+        },
+        [{"a": "x", "b": 1}, {"d": "x"}, {"d": 1, "e": "x"}, {"a": 1, "b": "x"}],
+        [{}, {"a": 1}, {"b": 1}, {"c": "x", "d": 1}, {"d": 1}],
+    ),
     ("all of", {"allOf": [{"type": "number"}, {"minimum": 2}, {"maximum": 3}]}, [2.5], [1, "x"]),
     ("one of", {"oneOf": [{"type": "integer"}, {"minimum": 2}]}, [1, 2.5, "x"], [3, 1.5]),
     (

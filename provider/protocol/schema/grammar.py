@@ -28,6 +28,7 @@ class Symbol:
 
 EMPTY_TEXT = Symbol("seq")
 NOTHING = Symbol("alt")
+_COUNTS = {(0, 1): "?", (0, None): "*", (1, None): "+"}
 _LIGHT_RULES, _LIGHT_TERMINALS = 3000, 50_000
 
 
@@ -159,8 +160,7 @@ class Grammar:
 
 
 def _count(low: int, high: int | None) -> str:
-    known = {(0, 1): "?", (0, None): "*", (1, None): "+"}
-    return known.get((low, high)) or f"{{{low},{'' if high is None else high}}}"
+    return _COUNTS.get((low, high)) or f"{{{low},{'' if high is None else high}}}"
 
 
 def _rules(s: Symbol) -> Iterable[int]:

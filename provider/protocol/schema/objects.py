@@ -94,7 +94,8 @@ class Objects:
         return replace(self, named=named, required=required, _table={})
 
     def settled(self) -> list[Objects]:
-        """The same set, as objects whose `members` concern no named member."""
+        """The same set, as objects whose `members` concern no named member, and have no name in
+        common where the value of one is plainly also one of the other."""
         for at, member in enumerate(self.members):
             spend(5 + len(self.named))
             known = [name for name, _ in self.named if algebra.matches(member.names, name)]
@@ -107,12 +108,34 @@ class Objects:
                 return [s for o in options if (n := o.normal()) for s in n.settled()]
         if any(decide.is_empty(m.names) for m in self.members):
             return []
+        for at, first in enumerate(self.members):
+            for second in self.members[:at]:
+                pair = _nested(first, second)
+                if pair is not None and not decide.disjoint(first.names, second.names):
+                    return self._parted(*pair)
         return [self]
+
+    def _parted(self, inner: Member, outer: Member) -> list[Objects]:
+        """Either one member is both, or the inner one has a name that the outer cannot have."""
+        spend(20)
+        others = tuple(m for m in self.members if m not in (inner, outer))
+        one = Member(algebra.both(inner.names, outer.names), inner.value)
+        apart = Member(algebra.both(inner.names, algebra.negate(outer.names)), inner.value)
+        options = [(*others, one), (*others, outer, apart)]
+        return [s for m in options for s in replace(self, members=m, _table={}).settled()]
 
     def _with(self, name: str, value: Formula, members: tuple[Member, ...]) -> Objects:
         named = tuple((n, every(v, value) if n == name else v) for n, v in self.named)
         required = tuple(dict.fromkeys((*self.required, name)))
         return replace(self, named=named, required=required, members=members, _table={})
+
+
+def _nested(a: Member, b: Member) -> tuple[Member, Member] | None:
+    """The two in order, where every value of the first is plainly one of the second."""
+    common = every(a.value, b.value)
+    if common == a.value:
+        return a, b
+    return (b, a) if common == b.value else None
 
 
 def _both(a: Rest, b: Rest) -> Rest:
