@@ -87,7 +87,8 @@ class Overrides:
         for name in changes.values():
             self._check(name)
         try:
-            return self._replace(self.path, changes, by or _who())
+            # Through a link: others may look at what it points to.
+            return self._replace(self.path.resolve(), changes, by or _who())
         except OSError as error:
             raise ConfigurationError(
                 f"SLLM_STATE_FILE={str(self.path)!r} cannot be written: {error.strerror}. "
@@ -96,9 +97,9 @@ class Overrides:
 
     def history(self, last: int = 10) -> list[dict[str, Any]]:
         """The newest changes, oldest first."""
-        if self.path is None or not self._log_path(self.path).exists():
+        if self.path is None or not self._log_path(self.path.resolve()).exists():
             return []
-        lines = self._log_path(self.path).read_text(encoding="utf-8").splitlines()
+        lines = self._log_path(self.path.resolve()).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines[-last:] if line.startswith("{")]
 
     def _replace(self, path: Path, changes: Mapping[Side, str | None], by: str) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -41,7 +42,8 @@ class Switch:
     """A provider that hands each request to the side's active provider.
 
     `make` builds a provider by its name, at its first use. `cold` names those that are closed when
-    they are switched away from and have finished (to give the GPU back); the others stay warm.
+    they are switched away from and have finished (to give the GPU back, at the next request that
+    ends); the others stay warm.
     `ready` names those that are made ready at start although they are not active, so that a switch
     to them costs nothing.
     """
@@ -63,6 +65,7 @@ class Switch:
         self._ready = ready
         self._lock = threading.Lock()
         self._standing: dict[str, _Standing] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def active(self) -> str:
@@ -74,13 +77,13 @@ class Switch:
         try:
             response = await standing.provider.answer(request)
         except BaseException:
-            await self._leave(name, standing)
+            await self._leave(standing)
             raise
         headers = {**response.headers, "x-sllm-provider": name}
         if isinstance(response.body, bytes):
-            await self._leave(name, standing)
+            await self._leave(standing)
             return replace(response, headers=headers)
-        body = _Held(response.body, lambda: self._leave(name, standing))
+        body = _Held(response.body, lambda: self._leave(standing))
         return replace(response, headers=headers, body=body)
 
     async def aclose(self) -> None:
@@ -88,6 +91,8 @@ class Switch:
             standing, self._standing = list(self._standing.values()), {}
         for one in standing:
             await one.provider.aclose()
+        here = [task for task in self._closing if task.get_loop() is asyncio.get_running_loop()]
+        await asyncio.gather(*here)
 
     def health(self) -> Mapping[str, Any]:
         name = self.active
@@ -132,15 +137,20 @@ class Switch:
             self._standing[name] = _Standing(self._make(name))
         return self._standing[name]
 
-    async def _leave(self, name: str, standing: _Standing) -> None:
+    async def _leave(self, standing: _Standing) -> None:
         with self._lock:
             standing.under_way -= 1
-            done = standing.under_way == 0 and name in self._cold and name != self.active
-            if done:
-                self._standing.pop(name, None)
-        if done:
+            idle = [name for name in self._cold if self._is_idle(name)]
+            closing = [(name, self._standing.pop(name).provider) for name in idle]
+        for name, provider in closing:
             log.info("%s is switched away from and has finished: closing it", name)
-            await standing.provider.aclose()
+            task = asyncio.create_task(provider.aclose())  # no request waits for it
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _is_idle(self, name: str) -> bool:
+        standing = self._standing.get(name)
+        return standing is not None and standing.under_way == 0 and name != self.active
 
 
 class _Held:

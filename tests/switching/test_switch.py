@@ -82,9 +82,28 @@ async def test_a_cold_provider_is_closed_when_it_has_finished(overrides: Overrid
     await content_of(await one.answer(chat()))
     assert not local.closed  # its stream is still under way
     assert await content_of(response) == "local" * 5
+    await asyncio.sleep(0)
     assert local.closed
     overrides.set({"llm": "local"})
     assert await content_of(await one.answer(chat())) == "local"  # built anew
+
+
+@pytest.mark.parametrize("cold", [False, True])
+async def test_an_idle_provider_is_closed_where_standby_is_cold(
+    overrides: Overrides, cold: bool
+) -> None:
+    """Nothing of it is under way when it is switched away from."""
+    overrides.set({"llm": "local"})
+    one = switch(overrides, cold=cold)
+    await one.answer(chat())
+    local = one._standing["local"].provider
+    assert isinstance(local, Named)
+    overrides.set({"llm": "openai"})
+    await one.answer(chat())
+    await asyncio.sleep(0)
+    assert local.closed is cold
+    await one.aclose()
+    assert local.closed
 
 
 def test_the_side_that_may_be_switched_to_is_ready_before_it_is(overrides: Overrides) -> None:
@@ -104,17 +123,42 @@ async def test_a_broken_file_leaves_the_last_good_state(overrides: Overrides, te
     assert await content_of(await one.answer(chat())) == "local"
 
 
+def config_map(folder: Path, version: int, text: str) -> None:
+    """As the kubelet mounts one: a folder per version, `..data` swapped to it by one rename."""
+    (folder / f"..{version}").mkdir()
+    (folder / f"..{version}" / "providers.json").write_text(text, "utf-8")
+    (folder / "..data_tmp").symlink_to(f"..{version}")
+    os.replace(folder / "..data_tmp", folder / "..data")
+    if not (folder / "providers.json").is_symlink():
+        (folder / "providers.json").symlink_to("..data/providers.json")
+
+
 def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
-    for number, name in enumerate(("local", "openai")):
-        (tmp_path / f"v{number}").mkdir()
-        (tmp_path / f"v{number}" / "p.json").write_text(json.dumps({"llm": name}), "utf-8")
-    link = tmp_path / "data"
-    link.symlink_to(tmp_path / "v0")
-    overrides = Overrides(link / "p.json", KNOWN)
-    assert overrides.state().llm == "local"
-    (tmp_path / "new").symlink_to(tmp_path / "v1")
-    os.replace(tmp_path / "new", link)
-    assert overrides.state().llm == "openai"
+    overrides = Overrides(tmp_path / "providers.json", KNOWN)
+    assert overrides.state().llm is None
+    for version, name in enumerate(("local", "openai", "local")):
+        config_map(tmp_path, version, json.dumps({"llm": name}))
+        assert overrides.state().llm == name
+    config_map(tmp_path, 9, "{")
+    assert overrides.state().llm == "local"  # the last good one
+
+
+def test_what_is_switched_through_a_link_is_seen_by_all_who_look_there(tmp_path: Path) -> None:
+    (tmp_path / "shared.json").write_text("{}", "utf-8")
+    (tmp_path / "mine.json").symlink_to("shared.json")
+    mine, shared = (Overrides(tmp_path / name, KNOWN) for name in ("mine.json", "shared.json"))
+    mine.set({"llm": "local"})
+    assert shared.state().llm == "local"
+    assert (tmp_path / "mine.json").is_symlink()
+    assert len(mine.history()) == len(shared.history()) == 1
+
+
+def test_where_nothing_can_be_written_it_is_read_all_the_same() -> None:
+    """As a ConfigMap is mounted; /proc refuses even root."""
+    overrides = Overrides(Path("/proc/version"), KNOWN)
+    assert overrides.state().llm is None
+    with pytest.raises(ConfigurationError, match="change the ConfigMap"):
+        overrides.set({"llm": "local"})
 
 
 def test_two_commands_at_once_lose_nothing(overrides: Overrides) -> None:
