@@ -16,7 +16,6 @@ from provider.settings import Settings
 from tests.standin import serve
 from tests.tiny import embedder_folder, llm_folder
 
-
 _KINDS = (torch.Tensor, torch.nn.Parameter)
 
 
