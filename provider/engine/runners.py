@@ -13,6 +13,7 @@ from provider.engine.fused import FusedRunner, fits
 from provider.engine.linear import pack_modules
 from provider.engine.native.kernels import Kernels, kernels
 from provider.engine.runner import ModelRunner, Runner, Step, attention_heads
+from provider.engine.shape_caches import bound_shape_caches
 from provider.errors import ConfigurationError
 
 _RUNNER = "sllm_runner"
@@ -25,6 +26,7 @@ def runner_of(model: PreTrainedModel, *, native: bool = True) -> Runner:
 
     Raises ConfigurationError for an architecture whose attention the engine cannot reproduce.
     """
+    bound_shape_caches()
     if _RUNNER not in vars(model):
         wanted = native and model.device.type == "cpu" and model.dtype is torch.bfloat16
         own = kernels() if wanted else None
