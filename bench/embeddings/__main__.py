@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from bench.embeddings import servers
-from bench.embeddings.checkpoint import DEMO, base, texts
+from bench.embeddings.checkpoint import base, demo, texts
 from bench.embeddings.load import Measured, load
 
 
@@ -28,11 +28,11 @@ def encode(folder: Path, count: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def served(server: AbstractContextManager[int], count: int, clients: int) -> Measured:
+def served(server: AbstractContextManager[int], model: str, count: int, clients: int) -> Measured:
     """The better of two rounds, after a round that warms up."""
     with server as port:
-        asyncio.run(load(port, texts(count // 4), clients))
-        rounds = [asyncio.run(load(port, texts(count), clients)) for _ in range(2)]
+        asyncio.run(load(port, model, texts(count // 4), clients))
+        rounds = [asyncio.run(load(port, model, texts(count), clients)) for _ in range(2)]
     return max(rounds, key=lambda one: one.texts_per_second)
 
 
@@ -43,14 +43,14 @@ def measure(
     alone = encode(folder, count)
     rows = [f"| {name} | sentence-transformers `encode`, one batch | {alone:.1f} | 1.00 | | |"]
     ways = {
-        "sllm serve, float32": servers.sllm(folder, "float32", state),
+        "sllm serve, fp32": servers.sllm(folder, "fp32", state),
         "sllm serve, as it comes (auto)": servers.sllm(folder, "auto", state),
     }
     if peer.exists():
         ways[f"infinity-emb {servers.PEER_VERSION}"] = servers.infinity(folder, peer)
     for way, server in ways.items():
         try:
-            seen = served(server, count, clients)
+            seen = served(server, folder.name, count, clients)
         except RuntimeError as error:
             rows.append(f"| {name} | {way} | failed: {str(error)[-600:]} | | | |")
             continue
@@ -72,7 +72,7 @@ def main(count: int, clients: int, peer: Path, only: str | None) -> None:
         "| checkpoint | way | texts/s | of encode | p50 ms | p99 ms |\n|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
-        found = {"demo": DEMO}
+        found = {"demo": demo(Path(folder) / "embedder-demo")}
         if only != "demo":
             found["base"] = base(Path(folder) / "base")
         for name, path in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -13,16 +14,24 @@ room kitchen window door wall stair balcony garden light floor ceiling bath hall
 """.split()  # noqa: SIM905 - a list of words reads as words
 
 
-def base(folder: Path) -> Path:
-    """RoBERTa-base's twelve layers with random weights over the demo's tokenizer.
+def demo(folder: Path) -> Path:
+    """The demo embedder, with a tokenizer that transformers before 5 can read as well."""
+    shutil.copytree(DEMO, folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
-    Weights do not change the speed; the folder can be read by sentence-transformers 3 and 6.
-    """
+
+def base(folder: Path) -> Path:
+    """RoBERTa-base's twelve layers with random weights over the demo's tokenizer: weights do not
+    change the speed."""
     import torch
     from transformers import RobertaConfig, RobertaModel
 
     torch.manual_seed(0)
-    shutil.copytree(DEMO, folder)
+    demo(folder)
     (folder / "sllm.json").unlink()
     config = RobertaConfig.from_pretrained(DEMO)
     config.num_hidden_layers, config.intermediate_size = 12, 3072

@@ -21,9 +21,9 @@ class Measured:
     p99_ms: float
 
 
-def request(port: int, text: str) -> bytes:
+def request(port: int, model: str, text: str) -> bytes:
     """One text, as the SDK asks for it: vectors in base64."""
-    body = json.dumps({"model": "m", "input": text, "encoding_format": "base64"}).encode()
+    body = json.dumps({"model": model, "input": text, "encoding_format": "base64"}).encode()
     return (
         b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n"
         b"content-type: application/json\r\nauthorization: Bearer %s\r\n"
@@ -46,9 +46,9 @@ async def _client(port: int, left: Iterator[bytes], seconds: list[float]) -> Non
         writer.close()
 
 
-async def load(port: int, texts: Sequence[str], clients: int) -> Measured:
+async def load(port: int, model: str, texts: Sequence[str], clients: int) -> Measured:
     """All the texts, shared among the clients."""
-    left = iter([request(port, text) for text in texts])
+    left = iter([request(port, model, text) for text in texts])
     seconds: list[float] = []
     started = time.perf_counter()
     await asyncio.gather(*(_client(port, left, seconds) for _ in range(clients)))
