@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 
 import pytest
 
@@ -13,6 +14,7 @@ from provider.protocol.schema.probe import byte_tokenizer
 from provider.protocol.schema.regular import formats
 from provider.protocol.schema.regular.algebra import matches
 from provider.protocol.schema.regular.ecma import PatternRefused, search
+from provider.protocol.schema.regular.properties import unicode_property
 
 _SHORT = ["".join(t) for n in range(5) for t in itertools.product("ab- c", repeat=n)]
 
@@ -59,3 +61,13 @@ def test_the_format_iri_is_a_uri_with_all_scripts() -> None:
     assert judge.accepts("https://예.kr/길?q=말")
     assert not judge.accepts("/abc")
     assert not judge.accepts("http://예.kr/ 길")
+
+
+@pytest.mark.parametrize("name", ["L", "Lu", "Nd", "P", "Zs", "Cn", "Co", "C"])
+def test_a_category_has_its_characters_and_no_others(name: str) -> None:
+    found = unicode_property(name)
+    assert found is not None
+    codes = [*range(0, 0x110000, 37), 0xE0FFF, 0xE1000, 0xFFFFD, 0xFFFFE, 0x10FFFD, 0x10FFFF]
+    for code in codes:
+        if not 0xD800 <= code <= 0xDFFF:
+            assert found.has(code) == unicodedata.category(chr(code)).startswith(name), hex(code)

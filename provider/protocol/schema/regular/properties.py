@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from functools import lru_cache
+from itertools import groupby
 
 from provider.protocol.schema.regular import charset
 from provider.protocol.schema.regular.charset import CharSet
@@ -45,15 +45,25 @@ def unicode_property(name: str) -> CharSet | None:
     return _category(category) or None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _category(category: str) -> CharSet:
-    ranges = []
-    start = -1
-    for code in range(sys.maxunicode + 2):
-        inside = code <= sys.maxunicode and unicodedata.category(chr(code)).startswith(category)
-        if inside and start < 0:
-            start = code
-        elif not inside and start >= 0:
-            ranges.append((start, code - 1))
-            start = -1
-    return charset.of(ranges)
+    found = (ranges for name, ranges in _ranges().items() if name.startswith(category))
+    return charset.of(r for ranges in found for r in ranges)
+
+
+@lru_cache(maxsize=1)
+def _ranges() -> dict[str, list[charset.Range]]:
+    """The ranges of each category. Only what has characters of several kinds is looked through:
+    planes 4 to 13 and most of 14 are unassigned, 15 and 16 private but for their last two."""
+    found: dict[str, list[charset.Range]] = {
+        "Cn": [(0x40000, 0xDFFFF), (0xE1000, 0xEFFFF), (0xFFFFE, 0xFFFFF), (0x10FFFE, 0x10FFFF)],
+        "Co": [(0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)],
+    }
+    for first, last in ((0, 0x3FFFF), (0xE0000, 0xE0FFF)):
+        start = first
+        kinds = map(unicodedata.category, map(chr, range(first, last + 1)))
+        for kind, run in groupby(kinds):
+            after = start + sum(1 for _ in run)
+            found.setdefault(kind, []).append((start, after - 1))
+            start = after
+    return found
