@@ -55,6 +55,7 @@ def cut(connection: psycopg.Connection[Any], source: Source, space: Space) -> No
         row = connection.execute(known.format(_table(source)), [space.id]).fetchone()
         if row == (True,):
             return
+        _take_over(connection, source, space)
         connection.execute(
             statement.format(
                 chunks=_table(source),
@@ -66,6 +67,17 @@ def cut(connection: psycopg.Connection[Any], source: Source, space: Space) -> No
                 last=_edge("max", source),
             )
         )
+
+
+def _take_over(connection: psycopg.Connection[Any], source: Source, space: Space) -> None:
+    """Drop queue entries of rows that the ranges, cut right after, will read anyway: a table that
+    was filled after the triggers were there would be embedded twice."""
+    statement = sql.SQL(
+        "delete from {} q using {} d where q.space_id = %s and d.{} = q.row_id "
+        "and q.claimed_by is null"
+    )
+    made = statement.format(source.own("queue"), source.relation, source.id)
+    connection.execute(made, [space.id])
 
 
 def _edge(which: str, source: Source) -> sql.Composable:

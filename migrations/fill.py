@@ -52,6 +52,8 @@ def fill(
     Ends under any rate of inserts: what arrives later is the mirror's. With another machine's
     worker still at a range, returns what is left in `readiness` and does not index.
     """
+    with job.database.connect(autocommit=True) as connection:
+        chunks.cut(connection, job.source, job.space)  # before the queue is drained, see there
     with _keeping_up(job) as drained:
         tally = job.run(workers)
         if job.stop.is_set():

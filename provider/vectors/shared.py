@@ -61,8 +61,15 @@ class SharedServer:
     def _hold(self, timeout: float) -> None:
         if self._claim is not None:
             return
-        self.cluster.directory.mkdir(parents=True, exist_ok=True)
-        claim = os.open(self.cluster.directory / "users.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        directory = self.cluster.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            claim = os.open(directory / "users.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ConfigurationError(
+                f"EMBEDDED_DATABASE_DIR={str(directory)!r} cannot be used ({error.strerror}); "
+                "expected a folder that can be written to, on a disk with space."
+            ) from error
         deadline = time.monotonic() + timeout
         while True:
             try:

@@ -83,6 +83,17 @@ def test_every_row_gets_exactly_its_vector(app: App, workers: int) -> None:
     assert app.value("select state from sllm.embedding_spaces where provider = 'local'") == "filled"
 
 
+def test_rows_that_were_queued_before_are_embedded_once(app: App) -> None:
+    """A table that is filled after the triggers were there is in the queue and in the ranges."""
+    app.upgrade()
+    app.fill(400)
+    before = app.embedders["local"].embedded
+    done = backfill(app, batch=50)
+    assert (done.tally.embedded, done.drained.embedded) == (400, 0)
+    assert app.embedders["local"].embedded - before < 410  # and the probes
+    assert wrong_vectors(app)["missing"] == 0
+
+
 def test_the_apps_table_is_not_touched(app: App) -> None:
     prepared(app, 2000)
     marks = (

@@ -228,6 +228,15 @@ def test_a_server_without_pgvector(sllm: Call, bare: str, monkeypatch: pytest.Mo
     assert "sllm db upgrade" in refused(sllm, "status")
 
 
+def test_a_folder_that_cannot_hold_the_embedded_server(
+    sllm: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMBEDDED_DATABASE_DIR", str(tmp_path / "file"))
+    assert "EMBEDDED_DATABASE_DIR" in refused(sllm, "status")
+
+
 def test_a_schema_name_that_needs_quotes(sllm: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECTOR_SCHEMA", "My Schema")
     assert "VECTOR_SCHEMA" in refused(sllm, "status")
