@@ -13,6 +13,7 @@ from provider.errors import ConfigurationError, InvalidRequest
 from provider.overrides import Overrides
 from provider.vectors import AsyncVectorStore, VectorStore
 from provider.vectors.mirror import drainer
+from provider.vectors.spaces import PROBE
 from tests.vectors.embedders import BagOfWords
 from tests.vectors.postgres import App, text_of
 
@@ -88,6 +89,26 @@ def test_sync_dual_write_survives_an_outage_of_the_other_side(app: App) -> None:
         app.embedders["openai"].before = fail
         store.add([text_of(n) for n in range(3)])
     assert app.value("select count(*) from sllm.queue") == 3
+
+
+def test_dual_write_off_catches_up_when_somebody_comes_back(app: App) -> None:
+    """Or is refused with the number of rows, while the other side cannot embed them."""
+    app.upgrade(runner.INDEXED)
+    with store_of(app, "local", embedding_dual_write="off") as store:
+        ids = store.add([text_of(n) for n in range(3)])
+    assert app.value("select count(*) from documents where embedding is not null") == 0
+
+    def fail(texts: list[str]) -> None:
+        if texts != [PROBE]:
+            raise ConnectionError("no route")
+
+    app.embedders["openai"].before = fail
+    store = store_of(app, "openai", embedding_dual_write="off")
+    with pytest.raises(ConfigurationError, match=r"lacks 3 .*rows|3 rows"):
+        store.open()
+    app.embedders["openai"].before = lambda texts: None
+    with store_of(app, "openai", embedding_dual_write="off") as store:
+        assert store.search(text_of(1), k=1)[0].id == ids[1]
 
 
 def test_filters_on_metadata_and_columns(app: App) -> None:
