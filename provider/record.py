@@ -10,6 +10,7 @@ when the file is opened next. `x-sllm-record: no` on a request keeps it out.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import json
 import logging
@@ -50,6 +51,7 @@ class Journal:
         self.path = path
         self._limit = limit
         self._lock = threading.Lock()
+        self._torn = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._close_torn_line()
 
@@ -60,9 +62,17 @@ class Journal:
             self._rotate(len(line))
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                os.write(handle, line)
+                self._write(handle, line)
             finally:
                 os.close(handle)
+
+    def _write(self, handle: int, line: bytes) -> None:
+        """A disk that is almost full takes half a line; the next one must not be glued to it."""
+        whole = b"\n" + line if self._torn else line
+        written = os.write(handle, whole)
+        self._torn = written < len(whole) and (self._torn or written > 0)
+        if written < len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _rotate(self, coming: int) -> None:
         try:

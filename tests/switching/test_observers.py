@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,53 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": 1}\n{"b": ')
     Journal(path).append({"c": 3})
     assert path.read_bytes() == b'{"a": 1}\n{"b": \n{"c":3}\n'
+
+
+def test_half_a_line_on_a_full_disk_costs_only_itself(tmp_path: Path) -> None:
+    """A limit on the file's size stands for the disk: the kernel takes what fits."""
+    path = tmp_path / "record.jsonl"
+    code = (
+        "import resource, sys; from pathlib import Path; from provider.record import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))\n"
+        "journal.append({'first': 'x' * 50})\n"
+        "for _ in range(2):\n"
+        "    try: journal.append({'lost': 'y' * 50}); sys.exit('taken')\n"
+        "    except OSError: pass\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "journal.append({'last': 1})"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    first, torn, last = path.read_text("utf-8").splitlines()
+    assert json.loads(first)["first"]
+    assert torn.startswith('{"lost"')
+    assert json.loads(last) == {"last": 1}
+
+
+def test_a_kill_in_the_middle_of_recording_costs_at_most_the_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    code = (
+        "import sys; from pathlib import Path; from provider.record import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "print('writing', flush=True)\n"
+        "while True: journal.append({'text': '가' * 5000})"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        while not path.exists() or path.stat().st_size < 100_000:
+            pass
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+    Journal(path).append({"text": "after"})
+    *kept, last = path.read_text("utf-8").splitlines()
+    assert json.loads(last) == {"text": "after"}
+    whole = [line for line in kept if line.endswith('"}')]
+    assert len(kept) - len(whole) <= 3
+    assert all(json.loads(line)["text"] for line in whole)
 
 
 def test_a_journal_rotates_and_keeps_every_line(tmp_path: Path) -> None:
