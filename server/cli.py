@@ -164,9 +164,16 @@ def models(url: str | None, key: str | None, env_file: Path | None) -> None:
         raise click.ClickException(str(error)) from None
     if status != 200:
         raise click.ClickException(body.get("error", {}).get("message", f"status {status}"))
-    for model in body["data"]:
+    for model in _listed(body):
         facts = [str(model[name]) for name in ("root", "licence", "license") if model.get(name)]
         click.echo("  ".join([model["id"], *facts]))
+
+
+def _listed(body: dict[str, Any]) -> list[dict[str, Any]]:
+    data = body.get("data")
+    if not isinstance(data, list) or not all(isinstance(m, dict) and "id" in m for m in data):
+        raise click.ClickException("What answers at that address does not list models.")
+    return data
 
 
 @click.command()
@@ -195,4 +202,5 @@ def _address(url: str | None, env_file: Path | None) -> str:
     if url is not None:
         return url.rstrip("/").removesuffix("/v1")
     settings = _settings(env_file, demo=False, given={})
-    return f"http://{settings.sllm_host}:{settings.sllm_port}"
+    host = f"[{settings.sllm_host}]" if ":" in settings.sllm_host else settings.sllm_host
+    return f"http://{host}:{settings.sllm_port}"

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -158,3 +159,40 @@ def test_every_subcommand_loads_or_says_what_is_missing(name: str) -> None:
     except click.ClickException as error:
         pytest.skip(error.message)
     assert command.help
+
+
+@pytest.mark.parametrize("command", ["status", "models"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--url", "nonsense"], "is not an address"),
+        (["--url", "http://127.0.0.1:x"], "No server answers|not this server|is not an address"),
+        (["--url", "http://127.0.0.1:1", "--key", "열쇠"], "a header cannot carry"),
+        (["--url", "http://127.0.0.1:1"], "sllm serve"),
+    ],
+)
+def test_a_wrong_address_is_one_sentence(command: str, options: list[str], said: str) -> None:
+    run = CliRunner().invoke(main, [command, *options])
+    assert run.exit_code == 1
+    assert re.search(said, run.output), run.output
+    assert isinstance(run.exception, SystemExit)
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\n\r\n[]", b""])
+@pytest.mark.parametrize("command", ["status", "models"])
+def test_another_program_at_the_address_is_one_sentence(command: str, greeting: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(greeting)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        run = CliRunner().invoke(main, [command, "--url", url])
+        thread.join(20)
+    assert run.exit_code == 1
+    assert isinstance(run.exception, SystemExit), run.output
