@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, cast
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from opentelemetry.trace import Tracer
 
     from provider.base import ApiRequest, Provider
     from provider.overrides import Overrides, Side
+    from provider.record import Journal
     from provider.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,19 @@ def _ready(settings: Settings) -> frozenset[str]:
     return frozenset({"openai", "local"} if settings.local_llm_base_url else {"openai"})
 
 
+def _journal(variable: str, path: Path) -> Journal:
+    """The journal that a setting names; a place that takes none is said at start."""
+    from provider.record import Journal
+
+    try:
+        return Journal(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{variable}={str(path)!r} cannot be written: {error.strerror}; expected a file in a "
+            "folder that this user may write to."
+        ) from error
+
+
 def _elsewhere(settings: Settings) -> Provider:
     """The local side with its language model on other servers, its embeddings still here."""
     from provider.remote import Remote
@@ -143,7 +159,7 @@ class _Parts:
         from provider.adapt import Adapt
         from provider.integrity import Integrity
         from provider.meter import Meter
-        from provider.record import Journal, Record
+        from provider.record import Record
 
         settings = self._settings
         provider = self._bare(name)
@@ -152,7 +168,7 @@ class _Parts:
                 provider = Adapt(provider)
             provider = Integrity(provider)
             if settings.llm_record is not None:
-                provider = Record(provider, Journal(settings.llm_record), name)
+                provider = Record(provider, _journal("LLM_RECORD", settings.llm_record), name)
         return self._traced(Meter(provider, name), name)
 
     def _traced(self, provider: Provider, name: str) -> Provider:
@@ -172,7 +188,6 @@ class _Parts:
         """An LLM provider with its shadow and its fallback."""
         from provider.breaker import Breaker
         from provider.fallback import Fallback, Policy
-        from provider.record import Journal
         from provider.shadow import Sampling, Shadow
 
         settings = self._settings
@@ -181,7 +196,7 @@ class _Parts:
             provider = Shadow(
                 provider,
                 self.metered(settings.llm_shadow),
-                Journal(settings.llm_shadow_path),
+                _journal("LLM_SHADOW_PATH", settings.llm_shadow_path),
                 Sampling(settings.llm_shadow_rate, budget=settings.llm_shadow_budget),
                 self._for(settings.llm_shadow),
             )

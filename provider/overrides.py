@@ -100,7 +100,7 @@ class Overrides:
         if self.path is None or not self._log_path(self.path.resolve()).exists():
             return []
         lines = self._log_path(self.path.resolve()).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines[-last:] if line.startswith("{")]
+        return [entry for line in lines[-last:] if (entry := _entry(line)) is not None]
 
     def _replace(self, path: Path, changes: Mapping[Side, str | None], by: str) -> State:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,15 @@ class Overrides:
     @staticmethod
     def _log_path(path: Path) -> Path:
         return path.with_name(path.name + ".log")
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """A change, with all of its members; None for a line that somebody else has written."""
+    try:
+        read = json.loads(line)
+    except ValueError:
+        return None
+    return {name: read.get(name) for name in State.__slots__} if isinstance(read, dict) else None
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -31,6 +31,7 @@ from provider.errors import ConfigurationError
 DEMO = "demo"
 """The value of a model setting that means the small checkpoint shipped with the project."""
 
+_REASONS = ("connect", "timeout", "server_error", "queue_full", "context")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -81,11 +82,18 @@ def _provider(value: str) -> str:
     return value
 
 
+def _reasons(value: list[str]) -> list[str]:
+    if unknown := set(value) - set(_REASONS):
+        raise ValueError(f"expected some of {', '.join(_REASONS)}, but got {min(unknown)!r}")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_url)]
 ProviderName = Annotated[str, AfterValidator(_provider)]
 Urls = Annotated[list[Url], NoDecode, BeforeValidator(_names)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+Reasons = Annotated[list[str], NoDecode, BeforeValidator(_names), AfterValidator(_reasons)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
@@ -129,7 +137,7 @@ class FallbackSettings(BaseSettings):
     llm_fallback: Literal["none", "openai", "local"] = Field(
         "none", description="Who answers when the LLM provider cannot: none, openai or local."
     )
-    llm_fallback_on: Names = Field(
+    llm_fallback_on: Reasons = Field(
         ["connect", "timeout", "server_error", "queue_full", "context"],
         description="Reasons to fall back, comma-separated: connect, timeout, server_error, "
         "queue_full, context.",

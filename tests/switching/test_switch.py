@@ -13,7 +13,9 @@ import pytest
 
 from provider.base import ApiRequest
 from provider.errors import ConfigurationError, Conflict, InvalidRequest
+from provider.factory import build
 from provider.overrides import Overrides
+from provider.settings import Settings
 from provider.switch import ADMIN_PATH, Switch, Switchboard
 from tests.switching.parts import Named, chat, content_of
 
@@ -241,3 +243,34 @@ async def test_a_hundred_flips_during_ten_thousand_requests(overrides: Overrides
     assert len(answers) == 10_000
     assert {"local", "opena"} == set(answers)
     assert all(standing.under_way == 0 for standing in one._standing.values())
+
+
+def test_a_history_that_somebody_else_wrote_into_is_read_all_the_same(overrides: Overrides) -> None:
+    overrides.set({"llm": "local"})
+    assert overrides.path is not None
+    with overrides.path.with_name("providers.json.log").open("a", encoding="utf-8") as file:
+        file.write('not json\n{"llm": "openai"}\n{"torn\n[1]\n')
+    first, second = overrides.history()
+    assert (first["llm"], second["llm"], second["changed_at"]) == ("local", "openai", None)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"llm_record": "/proc/nope/x.jsonl"}, "LLM_RECORD='/proc/nope/x.jsonl' cannot be written"),
+        (
+            {"llm_shadow": "local", "llm_shadow_path": "/proc/nope/x.jsonl"},
+            "LLM_SHADOW_PATH='/proc/nope/x.jsonl' cannot be written",
+        ),
+    ],
+)
+def test_a_journal_that_cannot_be_is_said_at_start(
+    tmp_path: Path, values: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        build(Settings(_env_file=None, sllm_state_file=tmp_path / "s.json", **values)).warm_up()  # type: ignore[attr-defined, arg-type]
+
+
+def test_a_reason_to_fall_back_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="expected some of connect, timeout"):
+        Settings(_env_file=None, llm_fallback_on="connect,nothing")  # type: ignore[arg-type]
