@@ -65,13 +65,12 @@ def _existing(journals: list[Path]) -> list[Path]:
 
     Raises `ConfigurationError` where one is not there.
     """
-    configured = None if journals else Settings().llm_shadow_path
-    paths = journals if configured is None else _rotated(configured)
-    missing = [path for path in paths if not path.exists()]
-    if missing or not paths:
+    wanted = journals or [Settings().llm_shadow_path]
+    paths = journals or _rotated(wanted[0])
+    missing = [path for path in paths or wanted if not path.exists()]
+    if missing:
         raise ConfigurationError(
-            f"There is no shadow journal at {(missing or [configured])[0]}; LLM_SHADOW=local (or "
-            "openai) writes one."
+            f"There is no shadow journal at {missing[0]}; LLM_SHADOW=local (or openai) writes one."
         )
     return paths
 

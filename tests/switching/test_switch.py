@@ -268,9 +268,9 @@ def test_a_journal_that_cannot_be_is_said_at_start(
     tmp_path: Path, values: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        build(Settings(_env_file=None, sllm_state_file=tmp_path / "s.json", **values)).warm_up()  # type: ignore[attr-defined, arg-type]
+        build(Settings(_env_file=None, sllm_state_file=tmp_path / "s.json", **values)).warm_up()  # type: ignore[attr-defined]
 
 
 def test_a_reason_to_fall_back_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="expected some of connect, timeout"):
-        Settings(_env_file=None, llm_fallback_on="connect,nothing")  # type: ignore[arg-type]
+        Settings(_env_file=None, llm_fallback_on="connect,nothing")
