@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from tests.server.process import Served, served
 from tests.server.wire import CHAT
 from tests.standin import StandIn, serve
 
-if find_spec("opentelemetry") is None:
-    pytest.skip("OpenTelemetry is not installed here", allow_module_level=True)
+pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 

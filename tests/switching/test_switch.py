@@ -267,8 +267,14 @@ def test_a_history_that_somebody_else_wrote_into_is_read_all_the_same(overrides:
 def test_a_journal_that_cannot_be_is_said_at_start(
     tmp_path: Path, values: dict[str, str], said: str
 ) -> None:
+    settings = Settings(
+        _env_file=None,
+        sllm_state_file=tmp_path / "s.json",
+        local_llm_base_url="http://127.0.0.1:9/v1",
+        **values,
+    )
     with pytest.raises(ConfigurationError, match=said):
-        build(Settings(_env_file=None, sllm_state_file=tmp_path / "s.json", **values)).warm_up()  # type: ignore[attr-defined]
+        build(settings).warm_up()  # type: ignore[attr-defined]
 
 
 def test_a_reason_to_fall_back_that_does_not_exist_is_refused() -> None:
