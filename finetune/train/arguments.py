@@ -22,6 +22,11 @@ def steps_in_all(config: TrainConfig, rows: int, processes: int = 1) -> int:
     return max(1, math.ceil(config.epochs * max(1, math.ceil(batches / config.accumulation))))
 
 
+def rows_of_a_step(config: TrainConfig, processes: int = 1) -> int:
+    """Rows of one optimiser step over all processes."""
+    return config.batch_size * config.accumulation * processes
+
+
 def optimizer(config: TrainConfig, device: str) -> str:
     """The optimiser's name in transformers."""
     chosen = config.optimizer
@@ -39,7 +44,7 @@ def arguments(
     schedule: dict[str, Any] = (
         {"max_steps": config.max_steps} if config.max_steps else {"num_train_epochs": config.epochs}
     )
-    return SFTConfig(
+    settled = SFTConfig(
         output_dir=str(config.output),
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
@@ -75,6 +80,15 @@ def arguments(
         ddp_find_unused_parameters=False,
         **schedule,
     )
+    _on_one_device(settled)
+    return settled
+
+
+def _on_one_device(settled: SFTConfig) -> None:
+    """A process without a launcher trains on its first GPU: the Trainer would wrap the model in
+    torch's DataParallel, which cuts up rows that are one conversation after the other."""
+    if settled.n_gpu > 1:
+        settled._n_gpu = 1
 
 
 def _reports(config: TrainConfig) -> list[str]:

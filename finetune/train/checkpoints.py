@@ -35,7 +35,7 @@ def seal(folder: Path) -> None:
     """Bring every file to the disk, then list them with size and digest."""
     files = {}
     for path in _files(folder):
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
     write_durably(folder / SEAL, json.dumps({"files": files}, indent=1).encode())

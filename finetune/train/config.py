@@ -23,7 +23,7 @@ Optimizer = Literal["auto", "adamw", "adamw_8bit", "paged_adamw_8bit", "paged_ad
 class TrainConfig(BaseModel):
     """One training. Paths are taken as they are given, relative ones from the working directory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     base: str = Field(description="Base model: a folder or a hub id.")
     revision: str | None = Field(None, description="Revision of the base, for a hub id.")
@@ -51,6 +51,7 @@ class TrainConfig(BaseModel):
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: list[str] = Field(
         ["all"],
+        min_length=1,
         description="Names of linear layers, in the base's layout; all: attention and MLP.",
     )
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) instead.")

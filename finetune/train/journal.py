@@ -7,6 +7,7 @@ decides as one that never stopped.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,4 +78,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    """JSON has no infinity, which is what fp16's first gradients are."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in entry.items()
+    }
+    return json.dumps(finite, ensure_ascii=False) + "\n"

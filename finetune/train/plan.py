@@ -120,21 +120,39 @@ def opened(plan: Plan, *, resume: bool) -> Iterator[None]:
         yield
         return
     output = plan.config.output
-    output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".lock", timeout=0)
     try:
+        output.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise ConfigurationError(
             f"Another process trains in {output}; wait for it or give another output."
         ) from error
+    except OSError as error:
+        raise _unwritable(output, error) from error
     try:
         _check_same(plan, resume=resume)
-        write_config(plan.config, output / CONFIG)
-        checkpoints.write_durably(output / RUN, json.dumps(_identity(plan), indent=2).encode())
+        _note(plan)
         yield
     finally:
         lock.release()
+
+
+def _note(plan: Plan) -> None:
+    """What a resume is compared with, and the configuration for people."""
+    output = plan.config.output
+    try:
+        write_config(plan.config, output / CONFIG)
+        checkpoints.write_durably(output / RUN, json.dumps(_identity(plan), indent=2).encode())
+    except OSError as error:
+        raise _unwritable(output, error) from error
+
+
+def _unwritable(output: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"output={str(output)!r} cannot be written to ({error.strerror or error}); expected a "
+        "folder on a disk with room; free space or give another output."
+    )
 
 
 def _check_same(plan: Plan, *, resume: bool) -> None:
@@ -154,6 +172,8 @@ def _check_same(plan: Plan, *, resume: bool) -> None:
     ]
     if before["data_sha256"] != now["data_sha256"]:
         changed.append("the training data are others")
+    if before.get("processes", 1) != now["processes"]:
+        changed.append(f"processes were {before.get('processes', 1)} and are {now['processes']}")
     if changed:
         raise ConfigurationError(
             f"{plan.config.output} cannot be continued: {'; '.join(changed)}; put it back as it "
@@ -166,6 +186,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "config": plan.config.model_dump(mode="json"),
         "data_sha256": plan.train.sha256,
         "steps": plan.steps,
+        "processes": world_size(),
     }
 
 
@@ -191,8 +212,8 @@ def _estimate(
     folder: Path, config: TrainConfig, train: Examples, rows: Sequence[Sequence[int]], steps: int
 ) -> Estimate:
     lengths = sorted((sum(len(train.rows[n]) for n in row) for row in rows), reverse=True)
-    seen = steps * config.batch_size * config.accumulation / max(len(rows), 1)
-    epochs = min(seen, float("inf")) if config.max_steps else config.epochs
+    seen = steps * config.batch_size * config.accumulation * world_size() / max(len(rows), 1)
+    epochs = seen if config.max_steps else config.epochs
     return estimate(
         folder,
         config,

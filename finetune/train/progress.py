@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -11,13 +12,13 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune.train.checkpoints import SEAL, seal
+from finetune.train.checkpoints import SEAL, seal, why_not
 from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.journal import Journal
 from finetune.train.memory import in_use, peak
 from provider.errors import ConfigurationError
 
-BEST = "best"
+BEST, STEP = "best", "step.json"
 _KEPT = (
     "loss", "eval_loss", "mean_token_accuracy", "eval_mean_token_accuracy", "grad_norm",
     "learning_rate", "epoch",
@@ -109,17 +110,18 @@ class Record(TrainerCallback):
     ) -> None:
         best = self._journal.best()
         if best is not None and best[0] == state.global_step and args.should_save:
-            self._keep(Path(str(args.output_dir)))
+            self._keep(Path(str(args.output_dir)), state.global_step)
         if self._patience and self._journal.since_best() >= self._patience:
             self.stopped_early = control.should_training_stop = True
 
-    def _keep(self, run: Path) -> None:
+    def _keep(self, run: Path, step: int) -> None:
         """The adapter as it is now becomes `best/`, whole or not at all. A full disk costs it; the
         last state is then taken at the end."""
         fresh, best = run / f".{BEST}.new", run / BEST
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             self._trainer._save(str(fresh))
+            (fresh / STEP).write_text(json.dumps(step), encoding="utf-8")
             seal(fresh)
         except DISK_ERRORS as error:
             if not no_room(run, error):
@@ -129,6 +131,15 @@ class Record(TrainerCallback):
         (best / SEAL).unlink(missing_ok=True)
         shutil.rmtree(best, ignore_errors=True)
         fresh.rename(best)
+
+
+def kept_best(run: Path, journal: Journal) -> Path | None:
+    """The folder of the best state; None where there is none, or one of another step (a full disk
+    kept the newer one out, or a resume went back behind it)."""
+    best, folder = journal.best(), run / BEST
+    if best is None or why_not(folder) is not None or not (folder / STEP).is_file():
+        return None
+    return folder if json.loads((folder / STEP).read_text(encoding="utf-8")) == best[0] else None
 
 
 def _check_finite(figures: dict[str, Any], step: int) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from finetune.train import checkpoints
 from finetune.train.adapter_folder import MANIFEST, Origin, write_adapter
-from finetune.train.arguments import arguments
+from finetune.train.arguments import arguments, rows_of_a_step
 from finetune.train.base import add_adapter, in_full_precision, remove_adapter
 from finetune.train.config import TrainConfig
 from finetune.train.curves import write_curves
@@ -20,8 +20,8 @@ from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.journal import Journal
 from finetune.train.memory import peak
 from finetune.train.plan import Plan
-from finetune.train.processes import is_first
-from finetune.train.progress import BEST, Progress, Record
+from finetune.train.processes import is_first, world_size
+from finetune.train.progress import Progress, Record, kept_best
 from finetune.train.rows import collate, dataset
 from finetune.train.stops import Stops
 from finetune.train.trainer import AdapterTrainer
@@ -64,22 +64,24 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
     record = Record(trainer, journal, patience=config.patience, progress=progress)
     for callback in (stops, record, progress):
         trainer.add_callback(callback)
+    last = start if start is not None and _ended(plan, start, journal) else None
     with stops:
-        _train(trainer, start, config)
+        if last is None:
+            _train(trainer, start, config)
         finished = stops.reason is None
         adapter = None
         if finished and first:
-            adapter = _publish(plan, base, trainer, journal)
+            adapter = _publish(plan, base, trainer, journal, last)
     if first:
         write_curves(output, config.name)
     if trainer.unsaved:
         say(f"{trainer.unsaved}; free space on {output} before you go on.")
     metrics = summary(journal)
-    state = trainer.state
+    step = checkpoints.step_of(last) if last else trainer.state.global_step
     device = base.model.device
     remove_adapter(model)
     return Outcome(
-        adapter, stops.reason, state.global_step, state.max_steps, metrics, peak(device),
+        adapter, stops.reason, step, plan.steps, metrics, peak(device),
         time.monotonic() - began,
     )  # fmt: skip
 
@@ -100,6 +102,22 @@ def summary(journal: Journal) -> dict[str, Any]:
     if best:
         figures |= {"best_step": best[0], "eval_loss": round(best[1], 6)}
     return figures
+
+
+def _ended(plan: Plan, start: Path, journal: Journal) -> bool:
+    """Whether training ended at this checkpoint and was cut off before its adapter was written."""
+    patience = plan.config.patience
+    early = patience is not None and journal.since_best() >= patience
+    return early or checkpoints.step_of(start) >= plan.steps
+
+
+def _figures(journal: Journal, best: bool) -> dict[str, Any]:
+    """Those of the state that is taken, the best or the last."""
+    figures = summary(journal)
+    if best or "best_step" not in figures:
+        return figures
+    del figures["best_step"]
+    return figures | {"eval_loss": round(journal.evaluations()[-1][1], 6)}
 
 
 def _train(trainer: AdapterTrainer, start: Path | None, config: TrainConfig) -> None:
@@ -132,7 +150,7 @@ def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
     lengths = [sum(row) for row in train["lengths"]]
     trainer = AdapterTrainer(
         order_seed=config.seed,
-        group=config.batch_size * config.accumulation if config.group_by_length else None,
+        group=rows_of_a_step(config, world_size()) if config.group_by_length else None,
         keep=config.keep,
         row_lengths=lengths,
         model=model,
@@ -155,23 +173,26 @@ def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
     return trainer
 
 
-def _publish(plan: Plan, base: Checkpoint, trainer: AdapterTrainer, journal: Journal) -> Path:
-    """The best state if evaluations say which, otherwise the last one."""
+def _publish(
+    plan: Plan, base: Checkpoint, trainer: AdapterTrainer, journal: Journal, ended: Path | None
+) -> Path:
+    """The best state if it was kept, otherwise the last one: the trainer's, or that of the
+    checkpoint at which training `ended` in an earlier session."""
     output = plan.config.output
-    best, last = output / BEST, output / ".last"
-    use_best = journal.best() is not None and checkpoints.why_not(best) is None
+    last = output / ".last"
+    best = kept_best(output, journal)
     origin = Origin(
         name=plan.config.name,
         licence=plan.config.licence or base.card.licence,
         data_sha256=plan.train.sha256,
         examples=len(plan.train),
         config=plan.config.model_dump(mode="json"),
-        metrics=summary(journal),
+        metrics=_figures(journal, best is not None),
     )
     try:
-        if not use_best:
+        if best is None and ended is None:
             trainer._save(str(last))
-        write_adapter(best if use_best else last, output / ADAPTER, base.card, origin)
+        write_adapter(best or ended or last, output / ADAPTER, base.card, origin)
     except DISK_ERRORS as error:
         if not no_room(output, error):
             raise

@@ -49,6 +49,11 @@ class Stops(TrainerCallback):
             raise KeyboardInterrupt
         self._signal = number
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        state.save_steps = args.save_steps  # a checkpoint brings those of the session before
+
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -59,7 +64,10 @@ class Stops(TrainerCallback):
     ) -> None:
         now = time.monotonic()
         self._longest = max(self._longest, now - self._step_began)
-        stop = _agreed(self._wants_to_stop(now), args)
+        last = (
+            state.global_step >= state.max_steps
+        )  # the adapter is next, and nothing to go on with
+        stop = not last and _agreed(self._wants_to_stop(now), args)
         if stop:
             self.reason = self._why()
             control.should_training_stop = True

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 from tqdm import tqdm  # type: ignore[import-untyped]
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -18,6 +18,18 @@ from finetune.train import checkpoints
 from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.head_loss import HeadOutput, add_head_loss, fits
 from finetune.train.sampler import EpochSampler
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler which epoch begins: accelerate reaches it in some of its wrappers only."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._sampler.epoch = int(state.epoch or 0)
 
 
 class AdapterTrainer(SFTTrainer):
@@ -36,13 +48,12 @@ class AdapterTrainer(SFTTrainer):
         row_lengths: list[int],
         **options: Any,
     ) -> None:
-        self._order_seed = order_seed
-        self._group = group
+        self._order = EpochSampler(row_lengths, order_seed, group)
         self._keep = keep
-        self._row_lengths = row_lengths
         self.tokens_seen = 0
         self.unsaved: str | None = None
         super().__init__(**options)
+        self.add_callback(_Epochs(self._order))
         base = self.adapted.get_base_model()
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._own_loss = fits(base) and not sharded
@@ -55,7 +66,7 @@ class AdapterTrainer(SFTTrainer):
         return self.model
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return EpochSampler(self._row_lengths, self._order_seed, self._group)
+        return self._order
 
     def compute_loss(
         self,
