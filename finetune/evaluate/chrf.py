@@ -26,7 +26,7 @@ def chrf(given: str, expected: str) -> float:
     precision, recall = (sum(values) / longest for values in zip(*shares, strict=True))
     if not precision:
         return 0.0
-    return (1 + _BETA**2) * precision * recall / (_BETA**2 * precision + recall)
+    return float((1 + _BETA**2) * precision * recall / (_BETA**2 * precision + recall))
 
 
 def _shares(given: str, expected: str, n: int) -> tuple[float, float]:
