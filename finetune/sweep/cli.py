@@ -51,7 +51,9 @@ def _list(settled: Sweep) -> None:
 
 def _train_all(settled: Sweep, started: float) -> bool:
     from finetune.train.cli import one
+    from finetune.train.quiet import quiet
 
+    quiet()
     for number, point in enumerate(settled.points, 1):
         click.echo(f"\n[{number}/{len(settled.points)}] {point.name}")
         _mix(settled, point)

@@ -58,6 +58,11 @@ def load_sweep(path: Path) -> Sweep:
         raise ConfigurationError(f"{path} needs `train:` and `vary:`, each with keys below it.")
     sources = tuple(Path(str(source)) for source in stated.get("sources") or ())
     _check(path, vary, sources)
+    if train.get("per"):
+        raise ConfigurationError(
+            f"{path}: train.per cannot be swept; sweep one agent's data "
+            "(`sllm finetune data by-agent` divides them), and leave per out."
+        )
     if "output" not in train:
         raise ConfigurationError(f"{path}: 'output' is missing under train; give a folder.")
     output = Path(str(train["output"]))
@@ -65,6 +70,7 @@ def load_sweep(path: Path) -> Sweep:
         _point(path, train, dict(zip(vary, values, strict=True)), output)
         for values in itertools.product(*vary.values())
     )
+    _check_names(path, points)
     return Sweep(output, points, sources)
 
 
@@ -84,6 +90,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, vary: Mapping[str, Any], sources: tuple[Path, ...]) -> None:
+    for key in sorted({"per", "output", "name"} & set(vary)):
+        raise ConfigurationError(f"{path}: vary.{key} cannot vary; remove it.")
     for key, values in vary.items():
         if not isinstance(values, list) or not values:
             raise ConfigurationError(f"{path}: vary.{key} must be a list of values.")
@@ -94,6 +102,16 @@ def _check(path: Path, vary: Mapping[str, Any], sources: tuple[Path, ...]) -> No
             raise ConfigurationError(f"{path}: vary: {unknown_key(str(key))}")
     if sources and RATIO not in vary:
         raise ConfigurationError(f"{path}: sources are mixed by vary.ratio; add it, or use data.")
+
+
+def _check_names(path: Path, points: tuple[Point, ...]) -> None:
+    """Two runs in one folder would be one run, and its figures would stand in the table twice."""
+    names = [point.name for point in points]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(
+            f"{path}: two combinations would share the folder {twice[0]!r}; expected values that "
+            "differ in their last part; list each once, or rename one of the folders they name."
+        )
 
 
 def _point(path: Path, train: Mapping[str, Any], values: dict[str, Any], output: Path) -> Point:

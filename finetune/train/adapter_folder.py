@@ -47,7 +47,7 @@ def write_adapter(source: Path, folder: Path, base: ModelCard, origin: Origin) -
         stated = json.loads((source / CONFIG).read_text(encoding="utf-8"))
         stated |= {"base_model_name_or_path": base.id, "inference_mode": True}
         write_durably(fresh / CONFIG, json.dumps(stated, indent=2, sort_keys=True).encode())
-        shutil.copyfile(source / WEIGHTS, fresh / WEIGHTS)
+        write_durably(fresh / WEIGHTS, (source / WEIGHTS).read_bytes())
         manifest = _manifest(fresh / WEIGHTS, stated, base, origin)
         write_durably(fresh / "README.md", _readme(manifest).encode())
         form = json.dumps(manifest, ensure_ascii=False, indent=2)

@@ -9,11 +9,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, set_seed
+from transformers.utils import is_flash_attn_2_available
 
 from finetune.train import attention
 from finetune.train.config import TrainConfig
 from finetune.train.processes import local_rank
 from provider.engine.checkpoint import Checkpoint, load
+from provider.engine.device import DType, resolve_device
 from provider.errors import ConfigurationError
 
 _EVERY = "all"
@@ -22,11 +24,16 @@ _EVERY = "all"
 def load_base(config: TrainConfig, *, progress: bool = True) -> Checkpoint:
     """The base in the precision that training wants. `ConfigurationError` for whatever keeps it
     from loading."""
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigurationError(
+            "attention='flash_attention_2' needs the package flash-attn and a CUDA GPU; choose "
+            "packed, or install it."
+        )
     attention.register()
     loaded = load(
         config.base,
         device=placed(config.device),
-        dtype=config.precision,
+        dtype=precision(config.precision, resolve_device(placed(config.device), setting="device")),
         quantization="nf4" if config.method == "qlora" else None,
         revision=config.revision,
         progress=progress,
@@ -36,9 +43,28 @@ def load_base(config: TrainConfig, *, progress: bool = True) -> Checkpoint:
     return loaded
 
 
+def precision(wanted: DType, device: torch.device) -> DType:
+    """`auto` as training means it. Raises `ConfigurationError` for fp16 where gradients are not
+    scaled: the small ones would be zero."""
+    if wanted == "auto" and device.type == "mps":
+        return "bf16"
+    if wanted == "fp16" and device.type != "cuda":
+        raise ConfigurationError(
+            f"precision='fp16' does not train on {device.type}, where gradients are not scaled; "
+            "choose bf16 or fp32."
+        )
+    return wanted
+
+
 def _attend(model: PreTrainedModel, implementation: str) -> None:
     """Through the config: transformers' own setter looks for its pattern in a model's source, which
     EXAONE's subclass of Llama does not repeat."""
+    cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    if cap is not None and implementation != "eager":
+        raise ConfigurationError(
+            f"attention={implementation!r} cannot cap scores as {type(model).__name__} does; "
+            "set attention: eager."
+        )
     model.config._attn_implementation = implementation
 
 

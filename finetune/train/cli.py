@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -52,16 +53,27 @@ def _all(config: TrainConfig, *, resume: bool, dry_run: bool, started: float) ->
     quiet()
     if config.per is None:
         return one(config, None, resume=resume, dry_run=dry_run, started=started)
-    agents = _by_agent(config)
+    agents = _by_agent(config.data)
+    if "adapters" in agents:
+        raise ConfigurationError(
+            "agent_type 'adapters' is the name of the folder for all of them; rename it."
+        )
+    asides = _by_agent(config.eval_data) if config.eval_data else None
+    if asides is not None and (without := sorted(set(agents) - set(asides))):
+        raise ConfigurationError(
+            f"eval_data={str(config.eval_data)!r} has nothing of the agent {without[0]!r}; "
+            "expected conversations of each agent in data; add them, or set eval_share instead."
+        )
     click.echo(f"{len(agents)} agents: " + ", ".join(f"{k} ({len(v)})" for k, v in agents.items()))
     for agent, conversations in agents.items():
         click.echo(f"\n{agent}")
         each = config.model_copy(
             update={"per": None, "name": agent, "output": config.output / agent}
         )
-        if not one(each, conversations, resume=resume, dry_run=dry_run, started=started):
+        aside = asides[agent] if asides else None
+        if not one(each, conversations, aside, resume=resume, dry_run=dry_run, started=started):
             return False
-    if not dry_run:
+    if not dry_run and is_first():
         _say_how_to_serve_all(config, list(agents))
     return True
 
@@ -69,18 +81,21 @@ def _all(config: TrainConfig, *, resume: bool, dry_run: bool, started: float) ->
 def one(
     config: TrainConfig,
     conversations: list[Conversation] | None,
+    held_out: list[Conversation] | None = None,
     *,
     resume: bool,
     dry_run: bool,
     started: float,
 ) -> bool:
-    """One adapter; False if it is unfinished. `conversations` are taken instead of the data."""
+    """One adapter; False if it is unfinished. `conversations` and `held_out` are taken instead
+    of the files that the configuration names."""
     from finetune.train.base import load_base
+    from finetune.train.memory import release
     from finetune.train.plan import check_memory, make_plan, opened
-    from finetune.train.quiet import tracked
+    from finetune.train.quiet import tracked, tracking_ended
     from finetune.train.run import finished_adapter, run
 
-    plan = make_plan(config, conversations)
+    plan = make_plan(config, conversations, held_out)
     for line in plan.lines():
         _echo(line)
     check_memory(plan)
@@ -92,16 +107,20 @@ def one(
         if finished := finished_adapter(config.output):
             _echo(f"{finished} is finished already.")
             return True
-        outcome = run(plan, load_base(config), started=started, say=_echo)
+        try:
+            outcome = run(plan, load_base(config), started=started, say=_echo)
+        finally:
+            tracking_ended(config)
+            release()
     _report(outcome, plan.estimate.bytes, config)
     return outcome.reason is None
 
 
-def _by_agent(config: TrainConfig) -> dict[str, list[Conversation]]:
+def _by_agent(data: Path) -> dict[str, list[Conversation]]:
     from finetune.data.read import read_conversations
 
     agents: dict[str, list[Conversation]] = defaultdict(list)
-    for conversation in read_conversations(config.data):
+    for conversation in read_conversations(data):
         if not conversation.agent_type:
             raise ConfigurationError(
                 f"{conversation.source}:{conversation.line} has no agent_type; expected one in "
@@ -124,7 +143,10 @@ def _report(outcome: Outcome, estimated: int, config: TrainConfig) -> None:
         f"Peak memory {outcome.peak_memory / 2**30:.3f} GiB, estimated {estimated / 2**30:.3f} GiB"
     )
     if outcome.reason:
-        _echo(f"Stopped: {outcome.reason}. Everything is saved; go on with --resume.")
+        kept = (
+            "Steps since the last checkpoint are lost" if outcome.unsaved else "Everything is saved"
+        )
+        _echo(f"Stopped: {outcome.reason}. {kept}; go on with --resume.")
     elif outcome.adapter:
         _echo(f"Adapter: {outcome.adapter}\n{_how_to_serve(config, outcome.adapter)}")
 
@@ -145,8 +167,16 @@ def _say_how_to_serve_all(config: TrainConfig, agents: list[str]) -> None:
     for agent in agents:
         link = folder / agent
         if not link.is_symlink() and not link.exists():
-            link.symlink_to(Path("..") / agent / "adapter", target_is_directory=True)
+            _linked(link, Path("..") / agent / "adapter")
     _echo(f"\nServe all of them:\n  LOCAL_LLM_ADAPTERS={folder.resolve()} sllm serve")
+
+
+def _linked(link: Path, target: Path) -> None:
+    """A link, or a copy where links need rights that users do not have (Windows)."""
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except OSError:
+        shutil.copytree(link.parent / target, link)
 
 
 def _duration(seconds: float) -> str:

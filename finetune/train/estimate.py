@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from finetune.train.base import placed, target_modules
+from finetune.train.base import placed, precision, target_modules
 from finetune.train.config import TrainConfig
 from finetune.train.head_loss import PIECE
 from provider.engine.device import resolve_device, resolve_dtype
@@ -112,7 +112,7 @@ def estimate(
     """`batch_tokens` is the largest batch of one forward pass; `tokens` and `learnt` are those of
     the whole training, all epochs."""
     device = resolve_device(placed(config.device), setting="device")
-    dtype = resolve_dtype(config.precision, device)
+    dtype = resolve_dtype(precision(config.precision, device), device)
     shape = shape_of(folder, config)
     wide = dtype.itemsize
     quantised = config.method == "qlora"

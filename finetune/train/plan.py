@@ -69,8 +69,13 @@ class Plan:
         ]
 
 
-def make_plan(config: TrainConfig, conversations: Sequence[Conversation] | None = None) -> Plan:
-    """Read, encode and check; `conversations` instead of the file that the configuration names.
+def make_plan(
+    config: TrainConfig,
+    conversations: Sequence[Conversation] | None = None,
+    evaluation: Sequence[Conversation] | None = None,
+) -> Plan:
+    """Read, encode and check; `conversations` and `evaluation` instead of the files that the
+    configuration names.
 
     Raises `ConfigurationError` in one sentence for data, base or memory that do not work.
     """
@@ -81,7 +86,8 @@ def make_plan(config: TrainConfig, conversations: Sequence[Conversation] | None 
     every = _encoded(conversations, tokenizer, config)
     train, aside = held_out(every, 0 if config.eval_data else config.eval_share)
     if config.eval_data:
-        aside = _encoded(list(read_conversations(config.eval_data)), tokenizer, config)
+        asked = evaluation or list(read_conversations(config.eval_data))
+        aside = _encoded(asked, tokenizer, config)
     rows = [[n] for n in range(len(train))]
     if config.packing:
         rows = packed([len(row) for row in train.rows], config.max_length)

@@ -17,6 +17,14 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|trl|peft|accelerate)\.")
 
 
+def tracking_ended(config: TrainConfig) -> None:
+    """The next training of this process gets a Weights & Biases run of its own."""
+    if config.wandb != "off":
+        import wandb
+
+        wandb.finish()
+
+
 def tracked(config: TrainConfig) -> None:
     """TensorBoard and Weights & Biases write into the folder of this run."""
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(config.output / "tensorboard")

@@ -35,7 +35,8 @@ ADAPTER = "adapter"
 @dataclass(frozen=True)
 class Outcome:
     """`adapter` is the finished folder, None if training stopped before its end for `reason`.
-    `peak_memory` in bytes, `seconds` of this session."""
+    `peak_memory` in bytes, `seconds` of this session; `unsaved` says why the last checkpoint could
+    not be written, None if it was."""
 
     adapter: Path | None
     reason: str | None
@@ -44,6 +45,7 @@ class Outcome:
     metrics: dict[str, Any]
     peak_memory: int
     seconds: float
+    unsaved: str | None = None
 
 
 def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Outcome:
@@ -73,7 +75,7 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
         if finished and first:
             adapter = _publish(plan, base, trainer, journal, last)
     if first:
-        write_curves(output, config.name)
+        _draw(output, config.name, say)
     if trainer.unsaved:
         say(f"{trainer.unsaved}; free space on {output} before you go on.")
     metrics = summary(journal)
@@ -82,8 +84,16 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
     remove_adapter(model)
     return Outcome(
         adapter, stops.reason, step, plan.steps, metrics, peak(device),
-        time.monotonic() - began,
+        time.monotonic() - began, trainer.unsaved,
     )  # fmt: skip
+
+
+def _draw(output: Path, title: str, say: Say) -> None:
+    """A disk that is full by now costs the picture, not what was trained."""
+    try:
+        write_curves(output, title)
+    except OSError as error:
+        say(f"The learning curves could not be drawn into {output} ({error.strerror or error}).")
 
 
 def finished_adapter(output: Path) -> Path | None:

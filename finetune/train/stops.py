@@ -67,11 +67,11 @@ class Stops(TrainerCallback):
         last = (
             state.global_step >= state.max_steps
         )  # the adapter is next, and nothing to go on with
-        stop = not last and _agreed(self._wants_to_stop(now), args)
+        stop = not last and agreed(self._wants_to_stop(now), args)
         if stop:
             self.reason = self._why()
             control.should_training_stop = True
-        if stop or _agreed(self._is_time_to_save(now), args):
+        if stop or agreed(self._is_time_to_save(now), args):
             control.should_save = True
 
     def on_save(
@@ -95,7 +95,7 @@ class Stops(TrainerCallback):
         return f"max_hours={self._hours:g} are over" if self._hours else "another process stopped"
 
 
-def _agreed(wanted: bool, args: TrainingArguments) -> bool:
+def agreed(wanted: bool, args: TrainingArguments) -> bool:
     """Whether any of the processes wants to: they must save and stop together."""
     if args.world_size <= 1:
         return wanted

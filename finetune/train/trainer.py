@@ -4,6 +4,7 @@ data order that a resume finds again, an evaluation weighted by tokens, and seal
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetune.train import checkpoints
 from finetune.train.disk import DISK_ERRORS, no_room
 from finetune.train.head_loss import HeadOutput, add_head_loss, fits
 from finetune.train.sampler import EpochSampler
+from finetune.train.stops import agreed
 
 
 class _Epochs(TrainerCallback):
@@ -149,18 +151,18 @@ class AdapterTrainer(SFTTrainer):
         if folder.exists() and self.args.should_save:
             checkpoints.discard(folder)
         self.accelerator.wait_for_everyone()
-        try:
-            Trainer._save_checkpoint(self, model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                checkpoints.seal(folder)
+        failed = _refused(folder, lambda: Trainer._save_checkpoint(self, model, trial))
+        lost = agreed(failed is not None, self.args)  # by any of the processes
+        if self.args.should_save and not lost:
+            failed = _refused(folder, lambda: checkpoints.seal(folder))
+            lost = failed is not None
+        if self.args.should_save:
+            if lost:
+                checkpoints.discard(folder)
+            else:
                 checkpoints.rotate(folder.parent, self._keep)
-            self.unsaved = None
-        except DISK_ERRORS as error:
-            if not no_room(folder.parent, error):
-                raise
-            self.unsaved = f"checkpoint-{self.state.global_step} could not be written ({error})"
-            checkpoints.discard(folder)
+        why = failed or "in another process"
+        self.unsaved = f"{folder.name} could not be written ({why})" if lost else None
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter alone: the base has not changed, and its tokenizer is the base's."""
@@ -170,3 +172,14 @@ class AdapterTrainer(SFTTrainer):
                 state_dict=state_dict,
                 save_embedding_layers=False,
             )
+
+
+def _refused(folder: Path, write: Callable[[], None]) -> Exception | None:
+    """What the disk says to `write`, None if it was done; other errors are raised."""
+    try:
+        write()
+    except DISK_ERRORS as error:
+        if not no_room(folder.parent, error):
+            raise
+        return error
+    return None

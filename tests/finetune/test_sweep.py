@@ -73,6 +73,12 @@ def test_data_are_mixed_by_ratio(tmp_path: Path) -> None:
         ({"train": {"output": "o"}, "vary": {"r": [4]}, "more": 1}, "got more"),
         ({"train": {"output": "o"}, "vary": {"ratio": ["6:2"]}}, "6:2"),
         ({"train": {"output": "o"}, "vary": {"r": [4]}}, "'base' is missing"),
+        ({"train": {"output": "o"}, "vary": {"name": ["a"]}}, "vary.name cannot vary"),
+        ({"train": {"output": "o", "per": "agent_type"}, "vary": {"r": [4]}}, "train.per cannot"),
+        (
+            {"train": {"output": "o", "data": "d"}, "vary": {"base": ["a/exaone", "b/exaone"]}},
+            "two combinations would share the folder 'base-exaone'",
+        ),
     ],
 )
 def test_a_file_that_cannot_work_is_refused_at_once(

@@ -12,10 +12,13 @@ import torch
 from trl.trainer.sft_config import SFTConfig
 
 from finetune.train import checkpoints
+from finetune.train import cli as command
 from finetune.train.arguments import arguments, rows_of_a_step
+from finetune.train.base import _attend, load_base, precision
 from finetune.train.config import parse_config
 from finetune.train.journal import Journal
 from finetune.train.plan import _check_same, make_plan, opened
+from finetune.train.quiet import tracking_ended
 from finetune.train.sampler import EpochSampler
 from provider.errors import ConfigurationError
 from tests.finetune import training
@@ -108,3 +111,110 @@ def test_a_seal_syncs_files_that_are_open_for_writing(
     monkeypatch.setattr(os, "fsync", checked)
     checkpoints.seal(tmp_path)
     assert checkpoints.why_not(tmp_path) is None
+
+
+def test_fp16_is_for_gpus_that_scale_gradients() -> None:
+    assert precision("auto", torch.device("mps")) == "bf16"
+    assert precision("fp16", torch.device("cuda")) == "fp16"
+    for kind in ("cpu", "mps"):
+        with pytest.raises(ConfigurationError, match=f"does not train on {kind}"):
+            precision("fp16", torch.device(kind))
+
+
+def by_agent(folder: Path, **agents: int) -> Path:
+    path = folder / "eval.jsonl"
+    records = [
+        {"instruction": f"{agent} {number}", "output": "yes", "agent_type": agent}
+        for agent, count in agents.items()
+        for number in range(count)
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    return path
+
+
+def test_each_agent_is_evaluated_on_its_own_conversations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = by_agent(tmp_path, tax=5, housing=3)
+    config = training.config(tmp_path, data=str(data), eval_data=str(data), per="agent_type")
+    assert command._all(config, resume=False, dry_run=True, started=0)
+    said = capsys.readouterr().out
+    assert "3 for evaluation" in said
+    assert "5 for evaluation" in said
+    (tmp_path / "more").mkdir()
+    further = by_agent(tmp_path / "more", tax=1, adapters=1)
+    config = training.config(tmp_path, data=str(further), per="agent_type")
+    with pytest.raises(ConfigurationError, match="'adapters' is the name"):
+        command._all(config, resume=False, dry_run=True, started=0)
+    (tmp_path / "less").mkdir()
+    less = by_agent(tmp_path / "less", tax=1)
+    config = training.config(tmp_path, data=str(data), eval_data=str(less), per="agent_type")
+    with pytest.raises(ConfigurationError, match="nothing of the agent 'housing'"):
+        command._all(config, resume=False, dry_run=True, started=0)
+
+
+def test_where_links_are_not_allowed_adapters_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tax" / "adapter").mkdir(parents=True)
+    (tmp_path / "tax" / "adapter" / "manifest.json").write_text("{}")
+    (tmp_path / "adapters").mkdir()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    command._linked(tmp_path / "adapters" / "tax", Path("..") / "tax" / "adapter")
+    assert (tmp_path / "adapters" / "tax" / "manifest.json").is_file()
+
+
+def test_a_finished_training_holds_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+    import weakref
+
+    from finetune.train import base
+
+    models: list[Any] = []
+    load = base.load_base
+
+    def seen(*args: Any, **options: Any) -> Any:
+        loaded = load(*args, **options)
+        models.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(base, "load_base", seen)
+    training.write_data(tmp_path, 8)
+    config = training.config(tmp_path, max_steps=1, eval_share=0, eval_steps=None)
+    gc.disable()  # what a device holds until someone asks for it back
+    try:
+        assert command.one(config, None, resume=False, dry_run=False, started=0)
+    finally:
+        gc.enable()
+    assert models[0]() is None
+
+
+def test_attention_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="flash-attn"):
+        load_base(training.config(tmp_path, attention="flash_attention_2"))
+    model = load_base(training.config(tmp_path), progress=False).model
+    model.config.attn_logit_softcapping = 50.0
+    with pytest.raises(ConfigurationError, match="set attention: eager"):
+        _attend(model, "packed")
+    _attend(model, "eager")
+
+
+def test_each_training_of_a_process_has_a_tracked_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    for name in ("tax", "housing"):
+        (tmp_path / name).mkdir()
+        config = training.config(tmp_path, wandb="offline")
+        monkeypatch.setenv("WANDB_SILENT", "true")
+        run = wandb.init(mode="disabled", dir=str(tmp_path / name))
+        assert wandb.run is run
+        tracking_ended(config)
+        assert wandb.run is None
