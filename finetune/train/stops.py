@@ -52,7 +52,7 @@ class Stops(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        state.save_steps = args.save_steps  # a checkpoint brings those of the session before
+        state.save_steps = int(args.save_steps)  # a checkpoint brings those of the session before
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
