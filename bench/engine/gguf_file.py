@@ -1,6 +1,6 @@
 """A checkpoint as a bf16 GGUF file for llama.cpp, by the package's own export.
 
-    python -m bench.engine.gguf_file FOLDER/original FILE.gguf
+python -m bench.engine.gguf_file FOLDER/original FILE.gguf
 """
 
 from __future__ import annotations
