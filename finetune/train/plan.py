@@ -81,6 +81,7 @@ def make_plan(
     """
     folder = resolve(config.base, config.revision, setting="base")
     tokenizer = _tokenizer(folder)
+    _check_length(folder, config)
     if conversations is None:
         conversations = list(read_conversations(config.data))
     every = _encoded(conversations, tokenizer, config)
@@ -194,6 +195,16 @@ def _identity(plan: Plan) -> dict[str, Any]:
         "steps": plan.steps,
         "processes": world_size(),
     }
+
+
+def _check_length(folder: Path, config: TrainConfig) -> None:
+    """Positions beyond the base's context are ones that it has never seen, and a server's limit."""
+    context = read_json(folder / "config.json").get("max_position_embeddings")
+    if isinstance(context, int) and config.max_length > context:
+        raise ConfigurationError(
+            f"max_length={config.max_length} is beyond the {context} tokens of {folder}; expected "
+            "at most that; lower it, or take a base with a longer context."
+        )
 
 
 def _tokenizer(folder: Path) -> ChatTokenizer:

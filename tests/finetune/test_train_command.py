@@ -38,6 +38,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no such base": ({"base": "/nowhere/model"}, "base="),
     "no such layer": ({"target_modules": ["qq"]}, "no layer named 'qq'; expected some of c_fc_0"),
     "too little memory": ({"memory_limit": 0.01}, "memory_limit=0.01"),
+    "beyond the context": ({"max_length": 4097}, "max_length=4097 is beyond the 4096 tokens"),
     "too long": ({"max_length": 16}, "are longer than max_length=16"),
     "patience without": (
         {"patience": 2, "eval_share": 0}, "patience needs an evaluation",
