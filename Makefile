@@ -67,7 +67,7 @@ $(VENV)/.serve: $(INPUTS) | $(VENV)/bin/python
 
 $(VENV)/.dev: $(INPUTS) $(VENV)/.serve
 	@echo "Installing what development needs ..."
-	@$(BIN)/python $(PIP) --quiet --editable '.[local,quantized,server,tracing,http2,vectors,embedded,finetune,dev]'
+	@$(BIN)/python $(PIP) --quiet --editable '.[local,quantized,server,tracing,http2,vectors,embedded,finetune,wandb,dev]'
 	@touch $@
 
 $(CORE)/.core: $(INPUTS)

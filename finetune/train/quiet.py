@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import warnings
 
 from finetune.train.config import TrainConfig
+from provider.errors import ConfigurationError
 
 
 def quiet() -> None:
@@ -26,9 +28,17 @@ def tracking_ended(config: TrainConfig) -> None:
 
 
 def tracked(config: TrainConfig) -> None:
-    """TensorBoard and Weights & Biases write into the folder of this run."""
+    """TensorBoard and Weights & Biases write into the folder of this run.
+
+    Raises `ConfigurationError` where Weights & Biases is wanted and not installed.
+    """
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(config.output / "tensorboard")
     if config.wandb != "off":
+        if importlib.util.find_spec("wandb") is None:
+            raise ConfigurationError(
+                f"wandb={config.wandb!r} needs the package wandb; install it with "
+                "pip install 'sllm-provider[wandb]', or set wandb to off."
+            )
         os.environ["WANDB_MODE"] = config.wandb
         os.environ["WANDB_DIR"] = str(config.output)
         os.environ.setdefault("WANDB_PROJECT", "sllm")
