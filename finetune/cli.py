@@ -8,9 +8,9 @@ import click
 
 STEPS: dict[str, tuple[str, str]] = {
     "data": ("finetune.data.cli:data", "Check, split, mix and make training data."),
-    "evaluate": ("finetune.evaluate.cli:evaluate", "Compare a model with a reference."),
-    "sweep": ("finetune.sweep.cli:sweep", "Train every combination of values; a table and plots."),
     "train": ("finetune.train.cli:train", "Train LoRA adapters; resume, estimate, track."),
+    "sweep": ("finetune.sweep.cli:sweep", "Train every combination of values; a table and plots."),
+    "evaluate": ("finetune.evaluate.cli:evaluate", "Compare a model with a reference."),
     "merge": ("finetune.export.cli:merge", "Add an adapter to its base: one model."),
     "verify": ("finetune.export.cli:verify", "Compare a merged model with base and adapter."),
     "export": ("finetune.export.cli:export", "Write a model for llama.cpp and Ollama."),
