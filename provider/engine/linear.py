@@ -28,7 +28,7 @@ class Linear:
         reorder: Any = torch.ops.mkldnn._reorder_linear_weight if self.packed else None
         self.weight: Tensor = reorder(weight.contiguous()) if self.packed else weight
         self._multiply: Any = torch.ops.mkldnn._linear_pointwise if self.packed else None
-        self._outputs = weight.shape[0]
+        self._outputs, self._inputs = weight.shape
         self._few = 0
         if kernels is not None and self.packed:
             self._address: Any = packed_address(self.weight, weight)
@@ -36,12 +36,16 @@ class Linear:
             self._few = 0 if self._address is None else kernels.rows
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._few and 0 < x.numel() <= self._few * x.shape[-1]:
+        if self._few and 0 < x.numel() <= self._few * self._inputs and self._reads(x):
             return self._few_rows(x)
         if self.packed:
             packed: Tensor = self._multiply(x, self.weight, self.bias, "none", [], "")
             return packed
         return linear(x, self.weight, self.bias)
+
+    def _reads(self, x: Tensor) -> bool:
+        """Whether `x` is what the kernel takes it for; it would read past the weight's end."""
+        return x.shape[-1] == self._inputs and x.dtype is torch.bfloat16
 
     def _few_rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])

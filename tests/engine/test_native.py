@@ -71,6 +71,15 @@ def test_odd_shapes_views_and_biases_give_what_torch_gives(own: Kernels) -> None
         assert layer(x[:0]).shape == (0, weight.shape[0])
 
 
+@pytest.mark.parametrize("x", [torch.ones(2, 64), torch.ones(2, 66).bfloat16()])
+def test_what_does_not_fit_the_weight_is_refused_as_torch_refuses_it(
+    own: Kernels, x: torch.Tensor
+) -> None:
+    layer = Linear(torch.ones(64, 64).bfloat16(), kernels=own)
+    with pytest.raises(RuntimeError):
+        layer(x)
+
+
 def test_without_a_compiler_there_is_no_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +122,36 @@ def test_a_library_that_is_none_is_not_used(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(compiler))
     with pytest.raises(build.NotBuilt, match="cannot be loaded"):
+        build.library()
+
+
+def test_a_damaged_library_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library()
+    (made,) = (tmp_path / "sllm").glob("*.so")
+    whole = made.read_bytes()
+    for damaged in (b"", whole[:4096], whole[:4096] + bytes(len(whole) - 4096)):
+        # Loading the second would end the process with SIGBUS, the third with SIGSEGV.
+        other = tmp_path / "other"
+        other.write_bytes(damaged)
+        other.chmod(0o700)
+        other.replace(made)
+        assert build.library().product
+        assert len(made.read_bytes()) == len(whole)
+
+
+def test_a_library_without_the_kernels_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        f'#!/bin/sh\nwhile [ "$1" != "-o" ]; do shift; done\n'
+        f'exec {shutil.which("cc")} -shared -o "$2" -x c /dev/null\n'
+    )
+    compiler.chmod(0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", str(compiler))
+    with pytest.raises(build.NotBuilt, match="lacks one of product, attend"):
         build.library()
 
 

@@ -2,7 +2,9 @@
 
 Nothing here is needed: where there is no C compiler, or its work does not pass the checks, the
 engine computes with torch alone. The library is kept in `$XDG_CACHE_HOME/sllm` (`~/.cache/sllm`),
-named by what it was made of, and is loaded only if nobody else could have written it.
+named by what it was made of, and is loaded only if nobody else could have written it. The file ends
+with its own digest, which loaders pass over: one that was cut short or damaged would end the whole
+process when it is loaded, so it is made again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl")
 BFLOAT16 = "-mavx512bf16"
+FUNCTIONS = ("product", "attend")
 _PATIENCE = 60.0
 
 
@@ -30,17 +33,26 @@ class NotBuilt(Exception):
 
 def library() -> ctypes.CDLL:
     """The compiled kernels. Raises `NotBuilt`."""
-    sources = sorted(Path(__file__).parent.glob("*.c"))
-    made_of = b"\0".join([path.read_bytes() for path in sources]) + repr(FLAGS).encode()
-    folder = _cache()
-    path = folder / f"kernels-{hashlib.sha256(made_of).hexdigest()[:24]}.so"
-    if not path.exists():
-        _compile(sources, path)
-    _refuse_if_shared(path)
     try:
-        return ctypes.CDLL(str(path))
+        sources = sorted(Path(__file__).parent.glob("*.c"))
+        made_of = b"\0".join([path.read_bytes() for path in sources]) + repr(FLAGS).encode()
+        path = _cache() / f"kernels-{hashlib.sha256(made_of).hexdigest()[:24]}.so"
+        if not _whole(path):
+            _compile(sources, path)
+        _refuse_if_shared(path)
+        built = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NotBuilt(f"{path} cannot be loaded ({error})") from error
+        raise NotBuilt(f"the library cannot be loaded ({error})") from error
+    if not all(hasattr(built, name) for name in FUNCTIONS):
+        raise NotBuilt(f"{path} lacks one of {', '.join(FUNCTIONS)}")
+    return built
+
+
+def _whole(path: Path) -> bool:
+    """Whether the file is there and ends with the digest of the rest."""
+    held = path.read_bytes() if path.exists() else b""
+    size = hashlib.sha256().digest_size
+    return len(held) > size and hashlib.sha256(held[:-size]).digest() == held[-size:]
 
 
 def _cache() -> Path:
@@ -80,6 +92,7 @@ def _compile(sources: list[Path], path: Path) -> None:
             if done.returncode:
                 said = done.stderr.strip().splitlines() or ["without a word"]
                 raise NotBuilt(f"{compiler} failed: {said[0]}")
+            made.write_bytes((code := made.read_bytes()) + hashlib.sha256(code).digest())
             made.chmod(0o700)
             made.replace(path)
     except (OSError, subprocess.TimeoutExpired) as error:
