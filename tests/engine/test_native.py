@@ -12,6 +12,7 @@ from provider.engine.attention import AttentionPlan, Segment
 from provider.engine.cache import CacheShape, KVCache
 from provider.engine.linear import Linear
 from provider.engine.native import build
+from provider.engine.native import kernels as module
 from provider.engine.native.kernels import Kernels, kernels
 
 pytestmark = pytest.mark.skipif(
@@ -187,3 +188,26 @@ def test_a_rows_attention_does_not_depend_on_how_it_is_cut(own: Kernels) -> None
     for at in range(40):
         plan = AttentionPlan([Segment(0, 1, 90 + at, slot)], device, kernels=own)
         assert torch.equal(plan.attend(0, query[at : at + 1], None)[0], whole[at])
+
+
+@pytest.mark.parametrize("at", [0, 5, 33, 49])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_key_that_is_no_number_is_not_passed_over(own: Kernels, at: int, bad: float) -> None:
+    device = torch.device("cpu")
+    slot = KVCache(CacheShape(1, 2, 32, torch.bfloat16, device, 512, 512)).allocate(50)
+    assert slot is not None
+    slot.slab.kv.normal_()
+    slot.slab.kv[0, 0, slot.index, at, 0] = bad
+    plan = AttentionPlan([Segment(0, 1, 49, slot)], device, kernels=own)
+    out = plan.attend(0, torch.ones(1, 4, 32).bfloat16(), None)[0]
+    assert bool(out[:2].isnan().all())
+    assert bool(out[2:].isfinite().all())
+
+
+@pytest.mark.parametrize("missing", ["_is_avx512_supported", "_is_avx512_bf16_supported"])
+def test_a_processor_without_the_instructions_loads_nothing(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, missing, lambda: False)
+    monkeypatch.setattr(module, "library", lambda: pytest.fail("loaded"))
+    assert module._made.__wrapped__() is None

@@ -51,10 +51,10 @@ INLINE f32 choose(i32 which, f32 yes, f32 no) {
 
 INLINE f32 larger(f32 a, f32 b) { return choose(a > b, a, b); }
 
-/* exp(x) for x <= 0, within 2 units in the last place; 0 below -87. */
+/* exp(x) for x <= 0, within 2 units in the last place; 0 below -87, NaN for what is none. */
 INLINE f32 power(f32 x) {
     i32 tiny = x < all(-87.0f);
-    x = larger(x, all(-87.0f));
+    x = choose(tiny, all(-87.0f), x);
     f32 turns = x * 1.44269504f + 12582912.0f; /* rounds to an integer in the low bits */
     i32 exponent = (i32)turns << 23;
     turns -= 12582912.0f;

@@ -131,7 +131,7 @@ def _blocked(rows: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _made() -> Kernels | None:
-    if not torch.cpu._is_avx512_bf16_supported():
+    if not (torch.cpu._is_avx512_supported() and torch.cpu._is_avx512_bf16_supported()):
         return None
     try:
         kernels = Kernels(library(), 8 if torch.cpu._is_amx_tile_supported() else 48)
