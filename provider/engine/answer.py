@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from provider.engine.cache import Slot
 
 OnEvent = Callable[[Event | ApiError], None]
+
+MOST_DRAFTS = 64
+"""Guesses and forced tokens that one step checks or scores; each takes a row of logits."""
 
 
 class Job:
@@ -173,14 +177,15 @@ class Answer:
         Forced tokens that wait for their log-probabilities are drafts that cannot fail.
         """
         self.predicted = 0
-        self.drafts = list(self._forced)
-        if self._forced or self._drafter is None or self.remaining < 2:
+        most = min(MOST_DRAFTS, self.remaining - 1)
+        self.drafts = list(islice(self._forced, most))
+        if self._forced or self._drafter is None or most < 1:
             return
         guess, predicted = self._drafter.guess(self.tokens, threshold, habits)
         if self.constraint is not None:
             guess = guess or self.constraint.likely()
             guess = guess[: self.constraint.allows(guess)]
-        self.drafts = guess[: self.remaining - 1]
+        self.drafts = guess[:most]
         self.predicted = len(self.drafts) if predicted else 0
 
     def learn(self, habits: Habits) -> None:

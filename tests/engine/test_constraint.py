@@ -132,6 +132,25 @@ def test_logprobs_of_forced_tokens_are_the_models(checkpoint: Checkpoint, engine
     assert without.usage.completion == with_.usage.completion == len(with_.logprobs)
 
 
+@pytest.mark.parametrize("most", [1, 2, 10, 200])
+def test_a_forced_text_longer_than_the_cache_is_scored_as_far_as_it_was_asked_for(
+    checkpoint: Checkpoint, most: int
+) -> None:
+    """In steps of a bounded size: all at once it would never find a place, nor leave one."""
+    text = " ".join(f"{number} 거실" for number in range(1500))
+    engine = Engine(checkpoint, Limits(context_length=256, memory=8_000_000))
+    engine.start()
+    sampling = Sampling(temperature=0, logprobs=1)
+    client = serve(engine, [ask(checkpoint, regex(text), sampling=sampling, max_tokens=most)])[0]
+    stats = engine.stats()
+    engine.close()
+    assert stats["kv_budget"] < len(checkpoint.tokenizer.encode(text))
+    assert stats["draft_tokens"] < most
+    assert client.reason() == "length"
+    assert len(client.logprobs) == most
+    assert text.startswith(client.text().rstrip("\ufffd"))
+
+
 @pytest.mark.parametrize("most", [1, 2, 5, 9])
 def test_an_answer_cut_by_max_tokens_says_so(
     checkpoint: Checkpoint, engine: Engine, most: int
