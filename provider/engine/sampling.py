@@ -22,6 +22,8 @@ from provider.engine.request import Sampling, TokenLogprob
 _TOP = 256
 _FEW_WORDS = 256
 """Up to this many 32-token words of a mask, picking the allowed tokens beats masking the rest."""
+_GREEDY_BELOW = 1e-5
+"""Temperatures below it are 0, as in vLLM: logits divided by less leave float32."""
 
 
 class RowSampler:
@@ -34,7 +36,7 @@ class RowSampler:
         self._counts: Counter[int] = Counter()
         self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
         self._bias = dict(sampling.logit_bias)
-        self.greedy = sampling.temperature == 0
+        self.greedy = sampling.temperature < _GREEDY_BELOW
         self.plain = not self._penalised and not self._bias
         """Whether the logits are used as they are (before temperature)."""
 

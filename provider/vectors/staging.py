@@ -4,7 +4,8 @@ The order of locks is the same everywhere, the documents before the vectors and 
 of ids, so writers wait for each other but never in a circle:
 
 1. COPY the vectors into a temporary table.
-2. Lock the documents FOR KEY SHARE: one that is being deleted is skipped.
+2. Lock the documents FOR KEY SHARE. One that is being deleted is skipped, and its vector is left
+   out: whoever removes it afterwards would not see what this transaction has not yet committed.
 3. Lock the vectors that are there. The next statement's snapshot then sees every text that
    another worker's vector was made of.
 4. Update those, and insert the others, where the text's hash still is that of the embedded text.
@@ -64,8 +65,9 @@ def write(
 
 
 _LOCK_DOCUMENTS = (
-    "select from {documents} d where d.{id} in (select row_id from {staged}) "
-    "order by d.{id} for key share skip locked"
+    "with locked as materialized (select d.{id} as id from {documents} d "
+    "where d.{id} in (select row_id from {staged}) order by d.{id} for key share skip locked) "
+    "delete from {staged} s where not exists (select from locked where locked.id = s.row_id)"
 )
 _LOCK_VECTORS = (
     "select from {side} v where v.row_id in (select row_id from {staged}) "

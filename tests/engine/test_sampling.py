@@ -35,6 +35,14 @@ def test_temperature_sharpens_and_zero_is_greedy() -> None:
     assert drawn(2000, temperature=0.25)[0] > 1800
 
 
+@pytest.mark.parametrize("temperature", [1e-5, 1e-6, 2e-89, 5e-324])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_temperature_that_float32_cannot_divide_by_is_greedy(
+    temperature: float, top_p: float
+) -> None:
+    assert drawn(20, temperature=temperature, top_p=top_p) == {0: 20}
+
+
 @pytest.mark.parametrize(("top_p", "kept"), [(0.5, {0}), (0.7, {0, 1}), (0.9, {0, 1, 2})])
 def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p: float, kept: set[int]) -> None:
     assert set(drawn(600, top_p=top_p)) == kept

@@ -14,7 +14,7 @@ from migrations.backfill import Job, Pace
 from migrations.estimate import Budget, estimate
 from migrations.fill import Filled, fill
 from provider.errors import ConfigurationError
-from provider.vectors import catalog
+from provider.vectors import catalog, work
 from provider.vectors.database import Database
 from provider.vectors.flow import run
 from tests.vectors.embedders import Refusal
@@ -81,6 +81,21 @@ def test_every_row_gets_exactly_its_vector(app: App, workers: int) -> None:
     assert done.tally.rows == 2600
     assert done.readiness.ready
     assert app.value("select state from sllm.embedding_spaces where provider = 'local'") == "filled"
+
+
+def test_no_vector_is_written_for_a_row_that_is_being_deleted(app: App) -> None:
+    """Who removes it once the row is gone would not see what is not committed here."""
+    prepared(app, 4)
+    job = job_of(app)
+    with app.connect() as app_side, job.database.connect() as ours:
+        app_side.execute("delete from documents where id = 2")
+        documents = work.read_range(ours, job.source, job.space, None, 1, 4, 10)
+        outcome = work.compute(job.embedder, job.space, documents)
+        assert work.store(ours, job.source, job.space, outcome) == {1, 3, 4}
+        app_side.commit()
+        ours.commit()
+    backfill(app)
+    assert wrong_vectors(app) == {"rows": 3, "missing": 0, "wrong": 0, "orphans": 0}
 
 
 def test_rows_that_were_queued_before_are_embedded_once(app: App) -> None:
