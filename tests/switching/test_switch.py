@@ -229,13 +229,13 @@ async def test_a_hundred_flips_during_ten_thousand_requests(overrides: Overrides
 
     async def flip() -> None:
         nonlocal flips
-        while flips < 100:
+        while flips < 100 or len(answers) < 10_000:  # all the while, however fast the disk is
             await asyncio.to_thread(overrides.set, {"llm": KNOWN[flips % 2]})
             flips += 1
             await asyncio.sleep(0.005)
 
-    flipping = asyncio.create_task(flip())
     answers: list[str] = []
+    flipping = asyncio.create_task(flip())
     for start in range(0, 10_000, 500):
         answers += await asyncio.gather(*(ask(start + n) for n in range(500)))
         await asyncio.sleep(0.02)
