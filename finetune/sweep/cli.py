@@ -9,9 +9,8 @@ from pathlib import Path
 import click
 
 from finetune.sweep.config import RATIO, Point, Sweep, load_sweep
+from finetune.train.cli import UNFINISHED, one
 from provider.errors import ConfigurationError
-
-UNFINISHED = 75
 
 
 @click.command()
@@ -50,7 +49,6 @@ def _list(settled: Sweep) -> None:
 
 
 def _train_all(settled: Sweep, started: float) -> bool:
-    from finetune.train.cli import one
     from finetune.train.quiet import quiet
 
     quiet()

@@ -6,7 +6,6 @@ What the manifest says is what `provider.engine.lora` checks before it serves th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune.train.checkpoints import write_durably
+from finetune.train.checkpoints import sha256, write_durably
 from provider.engine.model_card import ModelCard
 
 CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
@@ -63,8 +62,6 @@ def write_adapter(source: Path, folder: Path, base: ModelCard, origin: Origin) -
 def _manifest(
     weights: Path, stated: Mapping[str, Any], base: ModelCard, origin: Origin
 ) -> dict[str, Any]:
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "name": origin.name,
         "base_model": base.id,
@@ -73,7 +70,7 @@ def _manifest(
         "layout": base.layout,
         "target_modules": sorted(stated["target_modules"]),
         "chat_template_sha256": base.chat_template_sha256,
-        "adapter_sha256": digest,
+        "adapter_sha256": sha256(weights),
         "data_sha256": origin.data_sha256,
         "examples": origin.examples,
         "licence": origin.licence,

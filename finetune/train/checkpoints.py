@@ -37,7 +37,7 @@ def seal(folder: Path) -> None:
     for path in _files(folder):
         with path.open("r+b") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _sha256(path)]
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256(path)]
     write_durably(folder / SEAL, json.dumps({"files": files}, indent=1).encode())
 
 
@@ -55,7 +55,7 @@ def why_not(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return f"{name} has other contents than were written"
     return None
 
@@ -109,6 +109,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

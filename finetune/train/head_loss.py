@@ -18,11 +18,10 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from finetune.train.examples import IGNORED
+from finetune.train.packing import MULTIPLE
 
 PIECE = 512
 """Tokens whose logits exist at the same time."""
-MULTIPLE = 64
-"""Products are made for so many tokens at least: see `finetune.train.rows.MULTIPLE`."""
 _OTHER_HEADS = (
     "final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier",
     "lm_head_multiplier",
@@ -118,5 +117,5 @@ def _output(head: Any, states: Tensor, labels: Tensor) -> HeadOutput:
 
 
 def _rounded(hidden: Tensor) -> Tensor:
-    """With rows of zeros up to a multiple, see `finetune.train.rows.MULTIPLE`."""
+    """With rows of zeros up to a multiple, see `finetune.train.packing.MULTIPLE`."""
     return nn.functional.pad(hidden, (0, 0, 0, -len(hidden) % MULTIPLE))

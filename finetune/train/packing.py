@@ -10,6 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+MULTIPLE = 64
+"""Batches and products are rounded up to so many tokens: each new shape costs a CPU's library
+(oneDNN) a compiled kernel, and a GPU likes even ones."""
+
 
 def packed(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Rows of numbers of conversations, the lengths in each summing to at most `size`.

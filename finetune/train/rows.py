@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 
 from finetune.train.examples import IGNORED, Example, Examples
-from finetune.train.packing import packed
+from finetune.train.packing import MULTIPLE, packed
 
 
 def dataset(examples: Examples, fill: int | None = None) -> Dataset:
@@ -26,11 +26,6 @@ def dataset(examples: Examples, fill: int | None = None) -> Dataset:
             "lengths": [[len(row) for row in group] for group in rows],
         }
     )
-
-
-MULTIPLE = 64
-"""Batches are rounded up to so many tokens: each new shape costs a CPU's library (oneDNN) a
-compiled kernel, and a GPU likes even ones."""
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 
 from finetune.data.conversation import Conversation
 from finetune.train.examples import IGNORED, encode, held_out
-from finetune.train.rows import MULTIPLE, collate, dataset
+from finetune.train.packing import MULTIPLE
+from finetune.train.rows import collate, dataset
 from provider.engine.chat import ChatTokenizer
 from provider.errors import ConfigurationError, InvalidRequest
 from tests import tiny
