@@ -15,6 +15,7 @@
     ├── RateLimited             429     rate_limit_error        rate_limit_exceeded  (+ retry-after)
     ├── ServerError             500     server_error            None
     ├── BadGateway              502     server_error            bad_gateway
+    │   └── Unreachable         502     server_error            bad_gateway
     ├── Unavailable             503     server_error            service_unavailable  (+ retry-after)
     └── UpstreamTimeout         504     server_error            upstream_timeout
 
@@ -175,6 +176,10 @@ class BadGateway(ApiError):
     status = 502
     type = "server_error"
     default_code = "bad_gateway"
+
+
+class Unreachable(BadGateway):
+    """The request never arrived, so it can be sent again without anything being done twice."""
 
 
 class Unavailable(_RetryLater):

@@ -3,15 +3,16 @@
 Retries are tenacity's: jittered, honouring `Retry-After`, under one total deadline, and only for
 answers that say the request was not carried out (it never arrived, 429, 503). Anything else that
 counts as a reason goes to the second provider at once. After the first byte there is no way back:
-the stream's error is the client's.
+the stream's error is the client's, and the breaker's.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import tenacity
@@ -19,6 +20,7 @@ import tenacity
 from provider.base import (
     ApiRequest,
     ApiResponse,
+    ByteStream,
     Provider,
     Sample,
     describe_of,
@@ -26,14 +28,15 @@ from provider.base import (
     samples_of,
     warm_up,
 )
-from provider.breaker import Breaker
-from provider.errors import ApiError, BadGateway, ContextTooLong, UpstreamTimeout
+from provider.breaker import Breaker, Permit
+from provider.errors import ApiError, ContextTooLong, Unreachable, UpstreamTimeout
 from provider.streams import primed
 
 log = logging.getLogger(__name__)
 
 REASONS = ("connect", "timeout", "server_error", "queue_full", "context")
-"""Why a request may fall back. `server_error` is any 5xx, `queue_full` 429 and 503."""
+"""Why a request may fall back. `connect` is a request that never arrived, `server_error` any other
+5xx and an answer that broke off, `queue_full` 429 and 503."""
 
 _NOT_CARRIED_OUT = frozenset({"connect", "queue_full"})
 _OUTAGE = frozenset({"connect", "timeout", "server_error"})
@@ -59,13 +62,14 @@ class _Failed(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        headers = (
-            self.response.headers if self.response else self.error.headers if self.error else {}
-        )
-        try:
-            return max(0.0, float(headers["retry-after"]))
-        except (KeyError, ValueError):
-            return None
+        told = self.response or self.error
+        return seconds_told(told.headers) if told else None
+
+    @property
+    def again(self) -> bool:
+        """Whether the same request may be sent to the same provider once more."""
+        spent = self.response is not None and _has(self.response, b"insufficient_quota")
+        return self.reason in _NOT_CARRIED_OUT and not spent
 
 
 class Fallback:
@@ -147,7 +151,7 @@ class Fallback:
 
         def again(state: tenacity.RetryCallState) -> bool:
             failed = state.outcome.exception() if state.outcome else None
-            if not isinstance(failed, _Failed) or failed.reason not in _NOT_CARRIED_OUT:
+            if not isinstance(failed, _Failed) or not failed.again:
                 return False
             left = self._policy.deadline - (time.monotonic() - started)
             return (failed.retry_after or 0.0) < left
@@ -155,7 +159,7 @@ class Fallback:
         retrying = tenacity.AsyncRetrying(
             retry=again,
             stop=tenacity.stop_after_attempt(self._policy.attempts)
-            | tenacity.stop_after_delay(self._policy.deadline),
+            | tenacity.stop_before_delay(self._policy.deadline),
             wait=_wait,
             before_sleep=lambda state: self._observe("retry", _reason_of(state)),
             reraise=True,
@@ -164,41 +168,66 @@ class Fallback:
         return result
 
     async def _attempt(self, request: ApiRequest) -> ApiResponse:
-        if not self.breaker.admit():
+        permit = self.breaker.admit()
+        if permit is None:
             raise _Failed("breaker_open", None, None)
         try:
             response = await primed(await self._first.answer(request))
         except ApiError as error:
             reason = reason_for(error.status, error)
-            self._settle(reason)
+            _settle(permit, reason)
             if reason is None:
                 raise
             raise _Failed(reason, None, error) from error
         except BaseException:
-            self.breaker.abandoned()
+            permit.abandoned()
             raise
         reason = reason_for(response.status) or _too_long(response)
-        self._settle(reason)
+        if reason is None and not isinstance(response.body, bytes):
+            permit.began()
+            return replace(response, body=_Watched(response.body, permit))
+        _settle(permit, reason)
         if reason is not None:
             raise _Failed(reason, response, None)
         return response
 
-    def _settle(self, reason: str | None) -> None:
-        """A full queue or a long prompt says that the upstream is alive."""
-        if reason in _OUTAGE:
-            self.breaker.failed()
-        else:
-            self.breaker.succeeded()
+
+class _Watched:
+    """A stream whose end tells the breaker how it went."""
+
+    def __init__(self, body: ByteStream, permit: Permit) -> None:
+        self._body, self._permit = body, permit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._body:
+                yield piece
+        except ApiError:
+            self._permit.failed()
+            raise
+        self._permit.succeeded()
+
+    async def aclose(self) -> None:
+        self._permit.abandoned()
+        await self._body.aclose()
+
+
+def _settle(permit: Permit, reason: str | None) -> None:
+    """A full queue or a long prompt says that the upstream is alive."""
+    if reason in _OUTAGE:
+        permit.failed()
+    else:
+        permit.succeeded()
 
 
 def reason_for(status: int, error: ApiError | None = None) -> str | None:
     """Why an answer of this status may be answered elsewhere; None when it may not."""
     if isinstance(error, ContextTooLong):
         return "context"
+    if isinstance(error, Unreachable):
+        return "connect"
     if isinstance(error, UpstreamTimeout) or status == 504:
         return "timeout"
-    if isinstance(error, BadGateway):
-        return "connect"
     if status in {429, 503}:
         return "queue_full"
     return "server_error" if status >= 500 else None
@@ -206,8 +235,29 @@ def reason_for(status: int, error: ApiError | None = None) -> str | None:
 
 def _too_long(response: ApiResponse) -> str | None:
     """An upstream's 400 says in its body whether the context was too long."""
-    told = response.status == 400 and isinstance(response.body, bytes)
-    return "context" if told and b"context_length_exceeded" in response.body else None  # type: ignore[operator]
+    told = response.status == 400 and _has(response, b"context_length_exceeded")
+    return "context" if told else None
+
+
+def _has(response: ApiResponse, code: bytes) -> bool:
+    return isinstance(response.body, bytes) and code in response.body
+
+
+def seconds_told(headers: Mapping[str, str]) -> float | None:
+    """The pause that an upstream asks for: OpenAI's `retry-after-ms`, or `Retry-After` in seconds
+    or as a date (RFC 9110, section 10.2.3); None where it does not say, or not in a way to be
+    understood."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            told = float(headers[name]) * unit
+        except (KeyError, ValueError):
+            continue
+        if told == told:
+            return max(0.0, told)
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 def _passed_on(failed: _Failed) -> ApiResponse:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from provider.base import ApiRequest, ApiResponse
-from provider.errors import ApiError, BadGateway, ConfigurationError, UpstreamTimeout
+from provider.errors import (
+    ApiError,
+    BadGateway,
+    ConfigurationError,
+    Unavailable,
+    Unreachable,
+    UpstreamTimeout,
+)
 from provider.sdk_http import httpx
 from provider.streams import Gathered
 
@@ -41,9 +48,10 @@ NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie",
 
 _USUAL = ("/v1/chat/completions", "/v1/embeddings", "/v1/models")
 _FAILURES: tuple[tuple[type[Exception], type[ApiError], str], ...] = (
-    (httpx.ConnectTimeout, UpstreamTimeout, "did not accept a connection in time"),
+    (httpx.ConnectTimeout, Unreachable, "did not accept a connection in time"),
+    (httpx.PoolTimeout, Unavailable, "has no connection left for another request"),
     (httpx.TimeoutException, UpstreamTimeout, "did not answer in time"),
-    (httpx.ConnectError, BadGateway, "could not be reached"),
+    (httpx.ConnectError, Unreachable, "could not be reached"),
     (httpx.DecodingError, BadGateway, "sent a body that cannot be decoded"),
     (httpx.RemoteProtocolError, BadGateway, "broke off or did not speak HTTP"),
     (httpx.TransportError, BadGateway, "broke the connection"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.base import ApiResponse
-from provider.breaker import Breaker
+from provider.breaker import Breaker, Permit
 from provider.errors import (
     ApiError,
     BadGateway,
@@ -19,9 +19,10 @@ from provider.errors import (
     ServerError,
     Unauthenticated,
     Unavailable,
+    Unreachable,
     UpstreamTimeout,
 )
-from provider.fallback import Fallback, Policy
+from provider.fallback import Fallback, Policy, seconds_told
 from tests.switching.parts import Named, Pieces, chat, chunk, content_of
 
 
@@ -41,7 +42,8 @@ def fallback(first: Named, second: Named, **policy: object) -> Fallback:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (BadGateway("no"), "connect"),
+        (Unreachable("no"), "connect"),
+        (BadGateway("broke off"), "server_error"),
         (UpstreamTimeout("slow"), "timeout"),
         (ServerError("bug"), "server_error"),
         (RateLimited("full"), "queue_full"),
@@ -98,14 +100,33 @@ async def test_after_the_first_byte_the_error_is_the_clients() -> None:
 
 
 async def test_only_what_was_not_carried_out_is_tried_again() -> None:
-    first = Named("first", [BadGateway("no")])
+    first = Named("first", [Unreachable("no")])
     assert await content_of(await fallback(first, Named("second"), attempts=2).answer(chat())) == (
         "first"
     )
-    first = Named("first", [UpstreamTimeout("slow")])
-    response = await fallback(first, Named("second"), attempts=5).answer(chat())
-    assert await content_of(response) == "second"
-    assert len(first.requests) == 1
+    spent = ApiResponse.from_json({"error": {"code": "insufficient_quota"}}, 429)
+    for failure in (UpstreamTimeout("slow"), BadGateway("broke off"), ServerError("bug"), spent):
+        first = Named("first", [failure])
+        response = await fallback(first, Named("second"), attempts=5).answer(chat())
+        assert await content_of(response) == "second"
+        assert len(first.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "-1"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "7", "retry-after-ms": "?"}, 7.0),
+    ],
+)
+def test_a_pause_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+    assert seconds_told(headers) == seconds
 
 
 async def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
@@ -161,6 +182,66 @@ async def test_a_probe_whose_client_left_does_not_block_the_next() -> None:
     assert await content_of(await one.answer(chat())) == "first"
 
 
+async def test_streams_that_break_off_one_after_another_open_the_breaker() -> None:
+    def broken() -> Pieces:
+        return Pieces([chunk("half"), BadGateway("gone")])
+
+    one = fallback(Named("first", stream=broken), Named("second"))
+    for state in ("closed", "closed", "open"):
+        with pytest.raises(BadGateway):
+            await (await one.answer(chat(stream=True))).read()
+        assert one.breaker.state == state
+    assert await content_of(await one.answer(chat(stream=True))) == "second" * 5
+
+
+async def test_a_stream_whose_reader_leaves_says_nothing() -> None:
+    one = fallback(Named("first"), Named("second"))
+    for _ in range(5):
+        response = await one.answer(chat(stream=True))
+        assert not isinstance(response.body, bytes)
+        await anext(aiter(response.body))
+        await response.body.aclose()
+    assert one.breaker.state == "closed"
+
+
+def admitted(breaker: Breaker) -> Permit:
+    permit = breaker.admit()
+    assert permit is not None
+    return permit
+
+
+def test_a_request_from_before_the_circuit_opened_does_not_move_it() -> None:
+    clock = Clock()
+    breaker = Breaker(1, 10.0, clock)
+    late = [admitted(breaker) for _ in range(4)]
+    late[0].failed()
+    late[1].succeeded()
+    states = [breaker.state]
+    clock.now = 10.0
+    probe = admitted(breaker)
+    late[2].abandoned()
+    assert breaker.admit() is None  # the probe is still the only one
+    late[3].failed()
+    states.append(breaker.state)
+    probe.succeeded()
+    states.append(breaker.state)
+    assert states == ["open", "half-open", "closed"]
+
+
+def test_a_probe_that_streams_closes_the_circuit_at_its_first_byte() -> None:
+    clock = Clock()
+    breaker = Breaker(1, 10.0, clock)
+    admitted(breaker).failed()
+    clock.now = 10.0
+    probe = admitted(breaker)
+    probe.began()
+    states = [breaker.state]
+    probe.failed()
+    probe.failed()  # told once
+    states.append(breaker.state)
+    assert states == ["closed", "open"]
+
+
 @given(st.lists(st.sampled_from(["ok", "fail", "wait", "abandon"]), max_size=60))
 def test_the_breaker_admits_when_closed_and_one_probe_when_half_open(events: list[str]) -> None:
     clock = Clock()
@@ -170,13 +251,13 @@ def test_the_breaker_admits_when_closed_and_one_probe_when_half_open(events: lis
             clock.now += 6.0
             continue
         before = breaker.state
-        admitted = breaker.admit()
-        assert admitted == (before != "open")
-        if not admitted:
+        permit = breaker.admit()
+        assert (permit is not None) == (before != "open")
+        if permit is None:
             assert breaker.retry_after > 0
             continue
         if before == "half-open":
             assert not breaker.admit()
-        {"ok": breaker.succeeded, "fail": breaker.failed, "abandon": breaker.abandoned}[event]()
+        {"ok": permit.succeeded, "fail": permit.failed, "abandon": permit.abandoned}[event]()
         if before == "half-open" and event != "abandon":
             assert breaker.state == ("closed" if event == "ok" else "open")
