@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from provider.base import ApiRequest, ApiResponse
-from provider.engine.request import Done, Event, Finished, GenerationRequest, Piece, Sampling, Usage
+from provider.engine.request import GenerationRequest, Sampling
 from provider.local.language import Language
 from provider.local.portable import Portability
-from provider.protocol import sse
+from provider.protocol import replies, sse
 from provider.protocol.chat import ChatRequest, parse
-from provider.protocol.chunks import Chunks
-from provider.protocol.completion import Answer, Head
-from provider.protocol.constraints import constraint, reader
+from provider.protocol.completion import Head
+from provider.protocol.constraints import constraint
 from provider.protocol.conversation import conversation
 
 _INLINE = 16_384
@@ -35,19 +32,6 @@ class Prepared:
     head: Head
     headers: Mapping[str, str]
 
-    def answers(self) -> list[Answer]:
-        tools = self.request.tools
-        return [
-            Answer(
-                index,
-                reader(self.request),
-                logprobs=self.request.logprobs is not None,
-                legacy=tools.legacy,
-                forced=tools.mode == "named",
-            )
-            for index in range(self.request.n)
-        ]
-
 
 async def answer(request: ApiRequest, language: Language, portability: Portability) -> ApiResponse:
     """The completion or its stream; everything that can fail is checked before a stream begins."""
@@ -59,8 +43,10 @@ async def answer(request: ApiRequest, language: Language, portability: Portabili
         prepared = prepare(chat, language, portability)
     events = language.engine.stream(prepared.generation)
     if chat.stream:
-        return await _streamed(prepared, events)
-    return ApiResponse.from_json(await _completed(prepared, events), headers=prepared.headers)
+        stream = await replies.streamed(chat, prepared.head, events)
+        return ApiResponse(200, {**sse.HEADERS, **prepared.headers}, stream)
+    completion = await replies.completed(chat, prepared.head, events)
+    return ApiResponse.from_json(completion, headers=prepared.headers)
 
 
 def read(request: ApiRequest) -> ChatRequest:
@@ -105,58 +91,3 @@ def _sampling(chat: ChatRequest, language: Language) -> Sampling:
         logit_bias=chat.logit_bias,
         logprobs=chat.logprobs,
     )
-
-
-async def _completed(prepared: Prepared, events: AsyncGenerator[Event, None]) -> dict[str, Any]:
-    answers = prepared.answers()
-    usage = Usage(0, 0)
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Piece):
-                answers[event.index].grow(event.text, event.logprobs)
-            elif isinstance(event, Finished):
-                answers[event.index].end(event.reason)
-            else:
-                usage = event.usage
-    return prepared.head.completion([answer.choice() for answer in answers], usage)
-
-
-async def _streamed(prepared: Prepared, events: AsyncGenerator[Event, None]) -> ApiResponse:
-    """Waits for the engine's first event, so that a refusal still has its own status."""
-    try:
-        first = await anext(events)
-    except BaseException:
-        await events.aclose()
-        raise
-    chunks = Chunks(prepared.head, prepared.answers(), include_usage=prepared.request.include_usage)
-    stream = sse.EventStream(_chunks(chunks, first, events), events.aclose)
-    return ApiResponse(200, {**sse.HEADERS, **prepared.headers}, stream)
-
-
-async def _chunks(
-    chunks: Chunks, first: Event, events: AsyncIterator[Event]
-) -> AsyncIterator[dict[str, Any]]:
-    for chunk in _SAY[type(first)](chunks, first):
-        yield chunk
-    async for event in events:
-        for chunk in _SAY[type(event)](chunks, event):
-            yield chunk
-
-
-def _piece(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
-    return chunks.piece(event.index, event.text, event.logprobs)
-
-
-def _finished(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
-    return chunks.finished(event.index, event.reason)
-
-
-def _done(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
-    return chunks.done(event.usage)
-
-
-_SAY: dict[type, Callable[[Chunks, Any], Iterator[dict[str, Any]]]] = {
-    Piece: _piece,
-    Finished: _finished,
-    Done: _done,
-}

@@ -20,7 +20,8 @@ _CALLED = {True: "function_call", False: "tool_calls"}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What every object of one response repeats. `created` is Unix seconds."""
+    """What every object of one response repeats. `created` is Unix seconds; an empty fingerprint
+    is left out."""
 
     id: str
     created: int
@@ -32,15 +33,18 @@ class Head:
             **self._fields("chat.completion", list(choices)),
             "usage": usage_object(usage),
             "service_tier": "default",
-            "system_fingerprint": self.fingerprint,
+            **self._fingerprint(),
         }
 
     def chunk(self, choices: Sequence[Any]) -> dict[str, Any]:
         return {
             **self._fields("chat.completion.chunk", list(choices)),
             "service_tier": "default",
-            "system_fingerprint": self.fingerprint,
+            **self._fingerprint(),
         }
+
+    def _fingerprint(self) -> dict[str, str]:
+        return {"system_fingerprint": self.fingerprint} if self.fingerprint else {}
 
     def _fields(self, kind: str, choices: list[Any]) -> dict[str, Any]:
         return {
