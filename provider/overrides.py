@@ -57,14 +57,18 @@ class Overrides:
         self.known = frozenset(known)
         self._seen: tuple[int, int, int] | None = None
         self._state = State()
+        self._told = ""
 
     def state(self) -> State:
         if self.path is None:
             return self._state
         try:
             found = os.stat(self.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self._seen, self._state = None, State()
+            return self._state
+        except OSError as error:
+            self._cannot_be_read(error)
             return self._state
         signature = (found.st_mtime_ns, found.st_ino, found.st_size)
         if signature != self._seen:
@@ -124,9 +128,15 @@ class Overrides:
             for side in SIDES:
                 self._check(state.of(side))
         except (OSError, ValueError, AttributeError, ConfigurationError) as error:
-            log.error("%s is ignored, the last good state stays in force: %s", path, error)
+            self._cannot_be_read(error)
             return self._state
+        self._told = ""
         return state
+
+    def _cannot_be_read(self, error: Exception) -> None:
+        if str(error) != self._told:
+            self._told = str(error)
+            log.error("%s is ignored, the last good state stays in force: %s", self.path, error)
 
     def _check(self, name: str | None) -> None:
         if name is not None and name not in self.known:

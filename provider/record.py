@@ -10,7 +10,9 @@ when the file is opened next. `x-sllm-record: no` on a request keeps it out.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import fnmatch
 import json
 import logging
@@ -75,26 +77,28 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _rotate(self, coming: int) -> None:
-        try:
-            if self.path.stat().st_size + coming <= self._limit:
+        """Under the file's lock, and only while it still has its name: two processes that rotated
+        at once would give two files one name."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size + coming <= self._limit:
                 return
-        except FileNotFoundError:
-            return
-        number = 1
-        while (older := self.path.with_suffix(f".{number}{self.path.suffix}")).exists():
-            number += 1
-        os.rename(self.path, older)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                return
+            number = 1
+            while (older := self.path.with_suffix(f".{number}{self.path.suffix}")).exists():
+                number += 1
+            self.path.rename(older)
 
     def _close_torn_line(self) -> None:
-        try:
-            with self.path.open("rb+") as file:
-                if not file.seek(0, os.SEEK_END):
-                    return
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-        except FileNotFoundError:
-            return
+        """Appends like everything else, because other processes may be writing by now."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                with self.path.open("ab") as end:
+                    end.write(b"\n")
 
 
 class Record(Holder):

@@ -128,6 +128,21 @@ def test_a_journal_rotates_and_keeps_every_line(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) > 1
 
 
+def test_processes_that_rotate_at_once_keep_every_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from provider.record import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), limit=200)\n"
+        "for number in range(400): journal.append({'who': sys.argv[2], 'number': number})"
+    )
+    path = str(tmp_path / "record.jsonl")
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, str(n)]) for n in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    found = [
+        (entry["who"], entry["number"]) for path in tmp_path.iterdir() for entry in lines(path)
+    ]
+    assert sorted(found) == sorted((str(n), number) for n in range(4) for number in range(400))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -143,6 +143,9 @@ def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
         assert overrides.state().llm == name
     config_map(tmp_path, 9, "{")
     assert overrides.state().llm == "local"  # the last good one
+    (tmp_path / "providers.json").unlink()
+    (tmp_path / "providers.json").symlink_to("providers.json")  # a loop: nobody can look at it
+    assert overrides.state().llm == "local"
 
 
 def test_what_is_switched_through_a_link_is_seen_by_all_who_look_there(tmp_path: Path) -> None:
