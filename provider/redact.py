@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+# Runs are taken whole or not at all: a long one without an @ must not be tried at each character.
+EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]++@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)++")
 PHONE = re.compile(
     r"(?<![\d-])(?:\+82[-\s.]?(?:\(0\))?|0)"
     r"(?:2|1[016789]|[3-6]\d|70|50\d?)[-\s.)]*\d{3,4}[-\s.]?\d{4}(?![\d-])"

@@ -21,6 +21,7 @@ from provider.base import ApiRequest, ApiResponse, ByteStream, Holder, Provider,
 from provider.errors import ApiError
 from provider.prices import cost
 from provider.record import CHAT, Journal
+from provider.redact import personal_data
 from provider.transcript import Transcript
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def comparison(
     failure: str | None,
 ) -> dict[str, Any]:
     """One line of the shadow journal. Texts are kept only as far as a report's worst examples
-    need them (2,000 characters)."""
+    need them (2,000 characters), without personal data."""
     served_json, shadow_json = _as_json(served), _as_json(shadow)
     schema = _schema_of(asked)
     fields = agreement(served_json, shadow_json) if served_json is not None else {}
@@ -192,7 +193,7 @@ def agreement(left: Any, right: Any, path: str = "") -> dict[str, bool]:
         return found
     if isinstance(left, list):
         return _list_agreement(left, right, f"{path}[]")
-    return {path or "$": left == right and type(left) is type(right)}
+    return {path or "$": left == right and isinstance(left, bool) == isinstance(right, bool)}
 
 
 def _list_agreement(left: list[Any], right: Any, path: str) -> dict[str, bool]:
@@ -216,7 +217,7 @@ def _facts(
         "cost_usd": cost(transcript.model or "", transcript.usage),
         "finish_reason": transcript.finish_reason,
         "valid": None if schema is None else _valid(parsed, schema),
-        "text": (message.get("content") or "")[:2000],
+        "text": personal_data(message.get("content") or "")[:2000],
     }
 
 

@@ -151,6 +151,9 @@ def test_processes_that_rotate_at_once_keep_every_line(tmp_path: Path) -> None:
         ("주민번호 900101-1234567 입니다", "주민번호 [RRN] 입니다"),
         ("면적 84.97㎡, 2026-11-21, 1234-5678-9", "면적 84.97㎡, 2026-11-21, 1234-5678-9"),
         ("방 3개, 0.85 이상", "방 3개, 0.85 이상"),
+        ("a" * 1_000_000, "a" * 1_000_000),  # an hour, if it is tried at each character
+        ("0-" * 500_000, "0-" * 500_000),
+        ("a@b@c.kr", "a@[EMAIL]"),
     ],
 )
 def test_personal_data_is_taken_out_and_nothing_else(text: str, expected: str) -> None:
@@ -195,6 +198,20 @@ async def test_a_shadow_compares_off_the_path(tmp_path: Path, stream: bool) -> N
     assert other.requests[0].json["stream"] is False
 
 
+async def test_what_a_shadow_keeps_of_a_text_names_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "shadow.jsonl"
+    one = Shadow(
+        Named("n", [ApiResponse.from_json(completion("010-1234-5678"))]),
+        Named("o", [ApiResponse.from_json(completion("a@b.kr"))]),
+        Journal(path),
+        Sampling(rate=1.0),
+    )
+    await one.answer(chat())
+    await settled(one)
+    [entry] = lines(path)
+    assert (entry["served"]["text"], entry["shadow"]["text"]) == ("[PHONE]", "[EMAIL]")
+
+
 async def test_a_failing_shadow_is_only_noted(tmp_path: Path) -> None:
     path = tmp_path / "shadow.jsonl"
     one = Shadow(Named("n"), Named("o", [RateLimited("full")]), Journal(path), Sampling(rate=1.0))
@@ -222,7 +239,8 @@ async def test_shadows_are_bounded(tmp_path: Path) -> None:
 def test_agreement_is_leaf_by_leaf() -> None:
     assert agreement({"a": 1}, None) == {"a": False}
     assert agreement([{"x": 1}, {"x": 2}], [{"x": 1}]) == {"[].length": False, "[].x": False}
-    assert agreement(1, 1.0) == {"$": False}
+    assert agreement(1, 1.0) == {"$": True}
+    assert agreement(1, True) == {"$": False}
 
 
 async def test_the_meter_counts_what_was_answered() -> None:
