@@ -3,17 +3,21 @@
 Those servers speak OpenAI's API with an accent: parameters they do not know are ignored, error
 codes are integers, a 401 is a bare string, streams carry fields of their own. This provider holds
 them to our contract: a request is checked against the table of parameters before it leaves, and
-what comes back is brought into OpenAI's shape or refused. Several addresses share the load; one
-that cannot be reached is passed over.
+what comes back is brought into OpenAI's shape or refused. Tools are our own business
+(`provider.remote_turn`). Several addresses share the load; one that cannot be reached is passed
+over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -22,8 +26,15 @@ from provider.base import ApiRequest, ApiResponse, ByteStream, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
-from provider.protocol import chat
+from provider.protocol import chat, replies, sse
+from provider.protocol.bound import by_schema
+from provider.protocol.chat import ChatRequest
+from provider.protocol.completion import Head
+from provider.protocol.constraints import CALLING, constraint
+from provider.protocol.conversation import conversation
 from provider.protocol.normal import normal_chunk, normal_completion, normal_error, normal_models
+from provider.remote_turn import Declined, Turn, untooled
+from provider.streams import primed
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -48,19 +59,24 @@ class Remote:
         ]
         self._turn = itertools.cycle(range(len(self._servers)))
         self._served: tuple[str, ...] = ()
+        self._maker = ""
         self._down_since: dict[int, float] = {}
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         if (request.method, request.path) != ("POST", CHAT):
             return await self._other(request)
-        chat.parse(request.json)
-        model = await self._model(request.json["model"])
+        asked = chat.parse(request.json)
+        model = await self._model(asked.model)
+        if asked.format.type != "text" or asked.tools.callable:
+            await asyncio.to_thread(_check, asked)
+        body = {**untooled(request.json), "model": model}
+        if asked.tools.mode in CALLING:
+            return await self._with_tools(request, asked, body)
+        response = await self._ask(request.with_json({**body, "messages": conversation(asked)}))
         predicted = request.json.get("prediction") is not None
-        response = await self._ask(request.with_json(_sent(request.json, model)))
         if isinstance(response.body, bytes):
             return _normal(response, lambda body: normal_completion(body, predicted))
-        usage = bool((request.json.get("stream_options") or {}).get("include_usage"))
-        return replace(response, body=_NormalStream(response.body, usage, predicted))
+        return replace(response, body=_NormalStream(response.body, asked.include_usage, predicted))
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -69,6 +85,24 @@ class Remote:
     def warm_up(self) -> None:
         for server in self._servers:
             warm_up(server)
+
+    async def _with_tools(
+        self, request: ApiRequest, asked: ChatRequest, body: dict[str, Any]
+    ) -> ApiResponse:
+        """The answer to a request with tools."""
+
+        async def ask(sent: Mapping[str, Any]) -> ApiResponse:
+            return await self._ask(request.with_json(sent))
+
+        turn = Turn(ask, asked, body, by_schema(asked), exact_counts=self._maker == "vllm")
+        head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], "")
+        try:
+            if asked.stream:
+                stream = await replies.streamed(asked, head, turn.events())
+                return ApiResponse(200, sse.HEADERS, stream)
+            return ApiResponse.from_json(await replies.completed(asked, head, turn.events()))
+        except Declined as declined:
+            return _about_tools(declined)
 
     async def _other(self, request: ApiRequest) -> ApiResponse:
         if request.method == "GET" and request.path == MODELS:
@@ -88,6 +122,7 @@ class Remote:
             raise BadGateway(f"The server behind LOCAL_LLM_BASE_URL answered {response.status}.")
         models = normal_models(body)
         self._served = tuple(model["id"] for model in models["data"])
+        self._maker = next((str(model["owned_by"]) for model in models["data"]), "")
         return models
 
     async def _model(self, asked: str) -> str:
@@ -113,7 +148,7 @@ class Remote:
         failure: ApiError | None = None
         for number in self._order():
             try:
-                return await self._servers[number].answer(request)
+                return await primed(await self._servers[number].answer(request))
             except BadGateway as error:
                 self._down_since[number] = time.monotonic()
                 failure = error
@@ -145,22 +180,6 @@ class _NormalStream:
         await self._body.aclose()
 
 
-def _sent(body: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The request under the served name, texts in parts joined as OpenAI's model sees them (vLLM
-    would put a line break between them)."""
-    messages = [
-        {**message, "content": _joined(message.get("content"))} if "content" in message else message
-        for message in body["messages"]
-    ]
-    return {**body, "model": model, "messages": messages}
-
-
-def _joined(content: Any) -> Any:
-    if not isinstance(content, list) or any(part.get("type") != "text" for part in content):
-        return content
-    return "".join(part["text"] for part in content)
-
-
 def _event(line: bytes, usage: bool, predicted: bool) -> bytes:
     """One line of a stream; comments and event names, which OpenAI does not send, are dropped."""
     data = line.removeprefix(b"data:").strip()
@@ -185,6 +204,20 @@ def _normal(response: ApiResponse, shape: Any) -> ApiResponse:
     if response.status >= 400:
         return ApiResponse.from_json(normal_error(body, response.status), response.status, kept)
     return ApiResponse.from_json(shape(body), response.status, kept)
+
+
+def _check(asked: ChatRequest) -> None:
+    """Refuses schemas that cannot be enforced here either, each server being lax in its own way."""
+    if find_spec("llguidance") is not None:
+        constraint(asked)
+
+
+def _about_tools(declined: Declined) -> ApiResponse:
+    """A refusal of what was made of the tools, in words that name them."""
+    error = declined.said["error"]
+    if error["param"] == "response_format":
+        error = {**error, "param": "tools"}
+    return ApiResponse.from_json({"error": error}, declined.response.status)
 
 
 def _for(settings: Settings, url: str) -> Settings:

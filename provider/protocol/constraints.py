@@ -15,7 +15,7 @@ from provider.protocol.serial import dumps
 from provider.protocol.tools import CallReader, before_arguments, grammar
 from provider.protocol.toolspec import Function
 
-_CALLING = {"auto", "required", "named"}
+CALLING = {"auto", "required", "named"}
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 _ANSWER = "answer"
 
@@ -26,7 +26,7 @@ def constraint(request: ChatRequest) -> Constraint | None:
     Raises `SchemaRefused`, whose `param` names the schema.
     """
     bound = request.format.type != "text"
-    if request.tools.mode not in _CALLING:
+    if request.tools.mode not in CALLING:
         return _compiled(request.format) if bound else None
     for function in request.tools.callable:
         _check(function)
@@ -35,7 +35,7 @@ def constraint(request: ChatRequest) -> Constraint | None:
     rules, schemas = grammar(request.tools.callable, text=text, parallel=request.tools.parallel)
     if text == _ANSWER:
         _compiled(request.format)
-        schemas = {**schemas, _ANSWER: _schema(request.format)}
+        schemas = {**schemas, _ANSWER: schema_of(request.format)}
     after = {**before_arguments(request.tools.callable), _ANSWER: ""}
     return _composed(rules, dumps(schemas), dumps(after))
 
@@ -48,17 +48,18 @@ def _composed(rules: str, schemas: str, after: str) -> Constraint:
 
 def reader(request: ChatRequest) -> Reader:
     """A fresh reader of one answer to this request."""
-    if request.tools.mode not in _CALLING:
+    if request.tools.mode not in CALLING:
         return Plain()
     return CallReader(after_text=request.format.type == "text")
 
 
-def _schema(form: Format) -> Mapping[str, Any]:
+def schema_of(form: Format) -> Mapping[str, Any]:
+    """What bounds an answer that is bound: a schema, or any JSON object."""
     return form.schema if form.schema is not None else _ANY_OBJECT
 
 
 def _compiled(form: Format) -> Constraint:
-    return schema.compile(_schema(form), strict=form.strict)
+    return schema.compile(schema_of(form), strict=form.strict)
 
 
 def _check(function: Function) -> None:

@@ -30,10 +30,11 @@ _CHOICES = {
 _ONE = "Call at most one function per turn."
 
 
-def conversation(request: ChatRequest) -> list[dict[str, str]]:
-    """`[{"role", "content"}]` for the model's chat template."""
+def conversation(request: ChatRequest, *further: str) -> list[dict[str, str]]:
+    """`[{"role", "content"}]` for the model's chat template; `further` are instructions beside
+    those that the request implies."""
     chat = list(_turns(request.messages))
-    instructions = "\n\n".join(_instructions(request))
+    instructions = "\n\n".join([*_instructions(request), *further])
     if instructions:
         chat = _with_system(chat, instructions)
     return [{"role": role, "content": content} for role, content in chat]

@@ -40,7 +40,17 @@ def written(name: str, arguments: str) -> str:
     others stay the client's own text."""
     with contextlib.suppress(ValueError, RecursionError):
         arguments = dumps(json.loads(arguments))
-    return f"{OPEN}{_NAME}{name}{_ARGUMENTS}{arguments}{_TAIL}"
+    return f"{began(name)}{arguments}{ended()}"
+
+
+def began(name: str) -> str:
+    """What stands before a call's arguments."""
+    return f"{OPEN}{_NAME}{name}{_ARGUMENTS}"
+
+
+def ended() -> str:
+    """What stands after a call's arguments."""
+    return _TAIL
 
 
 def grammar(
@@ -82,10 +92,7 @@ _FREE_TEXT = (
 
 def before_arguments(functions: Sequence[Function]) -> dict[str, str]:
     """What stands right before the arguments of each function: by the name of their rule."""
-    return {
-        f"args{index}": f"{OPEN}{_NAME}{function.name}{_ARGUMENTS}"
-        for index, function in enumerate(functions)
-    }
+    return {f"args{index}": began(function.name) for index, function in enumerate(functions)}
 
 
 class CallReader:
