@@ -273,6 +273,11 @@ class LocalLLMSettings(BaseSettings):
         description="Compile CPU kernels for this machine when a C compiler is there (one second, "
         "kept in ~/.cache/sllm); without them steps take longer.",
     )
+    local_llm_cuda_graphs: Literal["auto", "false"] = Field(
+        "auto",
+        description="CUDA graphs for steps of few tokens: auto (where a check at the start finds "
+        "them right) or false. They take the whole KV cache's memory at the start.",
+    )
     local_llm_adapters: Path | None = Field(
         None, description="Folder whose sub-folders are LoRA adapters, loaded at start."
     )
@@ -411,6 +416,12 @@ class VectorSettings(BaseSettings):
     )
     vector_ef_search: int = Field(
         100, ge=1, le=1000, description="Candidates that an index search looks at."
+    )
+    vector_index_memory_mb: int | None = Field(
+        None,
+        ge=64,
+        description="Most MiB that a build of an index takes; a graph that does not fit is built "
+        "several times slower. Empty is 2048, and a quarter of the memory on the embedded server.",
     )
     embedding_dual_write: Literal["sync", "queue", "off"] = Field(
         "queue",

@@ -8,7 +8,7 @@ lets each row attend to its own slot, so rows cannot see one another.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from provider.engine.cache import Slab, Slot
 from provider.engine.native.kernels import Kernels, Row, attends
+from provider.engine.transfer import upload
 
 NAME = "sllm_packed"
 """Under this name transformers finds `packed_attention`."""
@@ -34,6 +35,18 @@ class Segment:
     def length(self) -> int:
         """Tokens of the row after this step."""
         return self.position + self.count
+
+
+class Attention(Protocol):
+    """Where the tokens of one step go and what they may see; shared by all layers."""
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Stores the step's keys and values `[T, kv_heads, head_dim]` of one layer."""
+
+    def attend(
+        self, layer: int, query: Tensor, scale: float | None, window: int | None = None
+    ) -> Tensor:
+        """Attention output `[T, heads, head_dim]` for queries `[T, heads, head_dim]`."""
 
 
 class AttentionPlan:
@@ -135,10 +148,11 @@ class Group:
         slots = [segment.slot.index for segment in segments]
         self.first, self.stop = min(slots), max(slots) + 1
         self.longest = max(segment.length for segment in segments)
-        self.offsets = torch.tensor([segment.offset for segment in segments], device=device)
-        self._places = torch.tensor([slot - self.first for slot in slots], device=device)
-        self._lengths = torch.ones(self.stop - self.first, dtype=torch.long, device=device)
-        self._lengths[self._places] = torch.tensor([s.length for s in segments], device=device)
+        places = [slot - self.first for slot in slots]
+        self.offsets, self._places = upload([[s.offset for s in segments], places], device)
+        lengths = dict(zip(places, (s.length for s in segments), strict=True))
+        every = [lengths.get(place, 1) for place in range(self.stop - self.first)]
+        self._lengths = upload(every, device)
         self._masks: dict[int | None, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, scale: float | None, window: int | None) -> Tensor:
@@ -199,8 +213,8 @@ def _writes(
     return [
         (
             slab,
-            None if whole else torch.tensor(packed, device=device),
-            torch.tensor(flat, device=device),
+            None if whole else upload(packed, device),
+            upload(flat, device),
         )
         for slab, packed, flat in by_slab.values()
     ]

@@ -26,6 +26,7 @@ from provider.engine.adapters import AdapterStore, read_pairs
 from provider.engine.answer import Answer, Job, OnEvent
 from provider.engine.cache import KVCache
 from provider.engine.constraint import ConstraintState, GrammarCache
+from provider.engine.graph_start import graphs_for
 from provider.engine.limits import Limits
 from provider.engine.memory import cache_shape
 from provider.engine.prefix import PrefixCache
@@ -68,7 +69,11 @@ class Engine:
         self.limits = limits or Limits()
         self._model = checkpoint.model
         self._runner = runner_of(checkpoint.model, native=self.limits.native)
-        self._shape = cache_shape(checkpoint.model, self.limits, self._runner.weight_bytes)
+        self._graphs = graphs_for(checkpoint.model, self._runner, self.limits)
+        if self._graphs is None:
+            self._shape = cache_shape(checkpoint.model, self.limits, self._runner.weight_bytes)
+        else:
+            self._runner, self._shape = self._graphs, self._graphs.shape
         self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
         self._grammars: GrammarCache | None = None
         self._adapters = AdapterStore(
@@ -195,12 +200,14 @@ class Engine:
         values["waiting"] += waiting
         values["adapters"] = float(self._adapters.resident)
         values["alive"] = float(self._alive)
+        if self._graphs is not None:
+            values |= self._graphs.figures()
         return values
 
     def _forget(self, adapter_key: int) -> None:
         """Nothing computed under these weights will be asked for again."""
         with self._lock:
-            self._inbox.append(lambda scheduler: scheduler.space.forget(adapter_key))
+            self._inbox.append(lambda scheduler: scheduler.forget(adapter_key))
             self._lock.notify_all()
 
     def _at_hand(self, request: GenerationRequest) -> bool:
@@ -270,7 +277,7 @@ class Engine:
 
     def scheduler(self) -> Scheduler:
         """A scheduler with an empty cache of this engine's size."""
-        cache = KVCache(self._shape)
+        cache = KVCache(self._shape, None if self._graphs is None else self._graphs.arena.clear())
         kept = PrefixCache(cache, int(self._shape.budget * self.limits.prefix_share))
         cuda = self._shape.device.type == "cuda"
         return Scheduler(

@@ -21,10 +21,11 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel
 
 from provider.engine.adapters import Adapter
-from provider.engine.attention import AttentionPlan
+from provider.engine.attention import Attention, AttentionPlan
 from provider.engine.linear import Linear
 from provider.engine.native.kernels import Kernels
 from provider.engine.runner import Step
+from provider.engine.transfer import upload
 
 
 @dataclass(slots=True)
@@ -100,9 +101,7 @@ class Layer:
     def products(self) -> list[FusedLinear]:
         return [self.qkv, self.out, self.gate_up, self.down]
 
-    def attend(
-        self, x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, step: Step
-    ) -> Tensor:
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, plan: Attention, step: Step) -> Tensor:
         """What the attention heads give, `[T, heads * head_dim]`; stores keys and values."""
         count = x.shape[0]
         qkv = self.qkv(self.before(x), step)
@@ -139,6 +138,7 @@ class FusedRunner:
         self._kernels = kernels
         self.weight_bytes = sum(p.nbytes for p in model.parameters())
         self._rotary: Any = inner.rotary_emb
+        self.rotary = str(getattr(self._rotary, "rope_type", "default"))
         self._embedding: nn.Embedding = inner.embed_tokens
         self._norm = Norm(inner.norm)
         self._layers = [Layer(layer, index, kernels) for index, layer in enumerate(inner.layers)]
@@ -146,6 +146,7 @@ class FusedRunner:
         if self._head.packed and model.config.tie_word_embeddings:
             self.weight_bytes += self._embedding.weight.nbytes
         self.device: torch.device = model.device
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self._given_up = True
         for product in self._products():
             product.give_up()
@@ -154,29 +155,39 @@ class FusedRunner:
     def attach(self, adapter: Adapter) -> None:
         """Nothing to prepare: products look an adapter's modules up."""
 
+    def forget(self, adapter: int) -> None:
+        """Nothing is kept of it."""
+
     @torch.inference_mode()
     def forward(self, step: Step) -> Tensor:
+        ids, positions = upload([step.tokens, step.positions], self.device)
+        wanted = upload(step.wanted, self.device)
         plan = AttentionPlan(step.segments, self.device, kernels=self._kernels)
-        x = self._embedding(torch.tensor(step.tokens, device=self.device))
-        cos, sin = self._angles(x, step.positions)
-        wanted = torch.tensor(step.wanted, dtype=torch.long, device=self.device)
+        return self.run(ids, positions, wanted, plan, step).float()
+
+    def run(
+        self, ids: Tensor, positions: Tensor, wanted: Tensor, plan: Attention, step: Step
+    ) -> Tensor:
+        """Logits `[wanted, vocabulary]` in the model's type of what lies on the device; of `step`
+        only the adapters are read."""
+        x = self._embedding(ids)
+        cos, sin = self._angles(x, positions)
         for layer in self._layers[:-1]:
             x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
             x = x + layer.feed(x, step)
         layer = self._layers[-1]
         x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
-        if len(step.wanted) < len(step.tokens) and not step.adapters:
+        if wanted.shape[0] < ids.shape[0] and not step.adapters:
             x = x[wanted]
             x = x + layer.feed(x, step)
         else:
             x = (x + layer.feed(x, step))[wanted]
-        return self._head(self._norm(x)).float()
+        return self._head(self._norm(x))
 
-    def _angles(self, x: Tensor, positions: list[int]) -> tuple[Tensor, Tensor]:
+    def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines `[T, 1, head_dim]`: the first half of a head is turned by
         minus its second half, which `roll` brings to its place."""
-        at = torch.tensor(positions, device=self.device).unsqueeze(0)
-        cos, sin = self._rotary(x.unsqueeze(0), position_ids=at)
+        cos, sin = self._rotary(x.unsqueeze(0), position_ids=positions.unsqueeze(0))
         half = sin.shape[-1] // 2
         sin = torch.cat((-sin[..., :half], sin[..., half:]), -1)
         return cos[0].unsqueeze(1), sin[0].unsqueeze(1)

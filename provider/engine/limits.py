@@ -12,7 +12,7 @@ class Limits:
     `step_tokens` bounds one packed step, so that a long prompt delays the others' next token by no
     more than that; None picks by device. `prefix_share` is the part of the KV budget that finished
     rows may keep. `loop_tokens` is the length at which a constrained answer's loop is ended, 0 is
-    never. `native` allows CPU kernels that are compiled for this machine.
+    never. `native` allows CPU kernels that are compiled for this machine, `graphs` CUDA graphs.
     """
 
     max_batch: int = 64
@@ -26,3 +26,4 @@ class Limits:
     forced_tokens: bool = True
     loop_tokens: int = 128
     native: bool = True
+    graphs: bool = True

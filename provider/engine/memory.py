@@ -13,10 +13,12 @@ from provider.engine.runner import attention_heads
 from provider.errors import ConfigurationError
 
 
-def cache_shape(model: PreTrainedModel, limits: Limits, weights: int) -> CacheShape:
+def cache_shape(
+    model: PreTrainedModel, limits: Limits, weights: int, reserve: int = 0
+) -> CacheShape:
     """The KV cache that fits: by the model's context, the limit, and what the device has left.
 
-    `weights` are the bytes that the model takes already.
+    `weights` are the bytes that the model takes already, `reserve` those that something else will.
 
     Raises ConfigurationError if not even one slot fits.
     """
@@ -25,7 +27,7 @@ def cache_shape(model: PreTrainedModel, limits: Limits, weights: int) -> CacheSh
     context = int(config.get_text_config().max_position_embeddings)
     context = min(context, limits.context_length or context)
     per_token = 2 * layers * kv_heads * head_dim * model.dtype.itemsize
-    budget = cache_budget(model, limits, weights) // per_token
+    budget = cache_budget(model, limits, weights, reserve) // per_token
     if budget < min(256, context):
         raise ConfigurationError(
             f"LOCAL_LLM_MEMORY={limits.memory} leaves room for {max(budget, 0)} tokens of KV cache "
@@ -44,9 +46,9 @@ def cache_shape(model: PreTrainedModel, limits: Limits, weights: int) -> CacheSh
     )
 
 
-def cache_budget(model: PreTrainedModel, limits: Limits, weights: int) -> int:
+def cache_budget(model: PreTrainedModel, limits: Limits, weights: int, reserve: int = 0) -> int:
     """Bytes for the KV cache: `limits.memory` less the weights, or most of what is free."""
-    free = free_memory(model.device)
+    free = free_memory(model.device) - reserve
     if limits.memory is None:
         return int(free * 0.8)
-    return min(limits.memory - weights, int(free * 0.9))
+    return min(limits.memory - weights - reserve, int(free * 0.9))

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from provider.engine.attention import NAME, AttentionPlan, Segment, packed_attention
 from provider.engine.native.kernels import Kernels
+from provider.engine.transfer import upload
 
 if TYPE_CHECKING:
     from provider.engine.adapters import Adapter
@@ -39,8 +40,11 @@ class Runner(Protocol):
     def attach(self, adapter: Adapter) -> None:
         """Makes an adapter usable in steps."""
 
+    def forget(self, adapter: int) -> None:
+        """An adapter's weights (by key) will not be asked for by new requests."""
+
     def forward(self, step: Step) -> Tensor:
-        """Logits `[wanted, vocabulary]` in float32 on the model's device."""
+        """Logits `[wanted, vocabulary]` in float32 on the model's device, until the next step."""
 
 
 class ModelRunner:
@@ -64,18 +68,19 @@ class ModelRunner:
                 self._hooked.add(module)
                 module.register_forward_hook(self._adapt)
 
+    def forget(self, adapter: int) -> None:
+        """Nothing is kept of it."""
+
     @torch.inference_mode()
     def forward(self, step: Step) -> Tensor:
-        def tensor(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.long, device=self.device)
-
+        ids, positions = upload([step.tokens, step.positions], self.device).unsqueeze(1)
         self._step = step
         with _attention(self._model):
             out: Any = self._model(
-                input_ids=tensor(step.tokens).unsqueeze(0),
-                position_ids=tensor(step.positions).unsqueeze(0),
+                input_ids=ids,
+                position_ids=positions,
                 use_cache=False,
-                logits_to_keep=tensor(step.wanted),
+                logits_to_keep=upload(step.wanted, self.device),
                 packed=AttentionPlan(step.segments, self.device, kernels=self._kernels),
             )
         self._step = Step()

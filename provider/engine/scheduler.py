@@ -79,6 +79,11 @@ class Scheduler:
             self._run(chosen)
         self._measure()
 
+    def forget(self, adapter_key: int) -> None:
+        """Lets go of what was computed or recorded for an adapter that has gone."""
+        self.space.forget(adapter_key)
+        self._runner.forget(adapter_key)
+
     def close(self, error: ApiError) -> None:
         """Ends every request with `error`."""
         for answer in [*self._running, *self._waiting]:

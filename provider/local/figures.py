@@ -28,6 +28,7 @@ _COUNTERS = {
     "draft_accepted": "Draft tokens that held.",
     "preemptions": "Answers set back to make room.",
     "deaths": "Failures of the engine's thread.",
+    "graph_steps": "Steps replayed from CUDA graphs; absent where graphs are off.",
 }
 _GAUGES = {
     "running": "Answers being generated.",
@@ -40,6 +41,8 @@ _GAUGES = {
     "tokens_per_second": "Tokens generated per second, lately.",
     "tokens_per_forward": "Tokens generated per row of a forward pass, since the start.",
     "batch_size": "Rows per forward pass, since the start.",
+    "graphs": "CUDA graphs captured; absent where graphs are off.",
+    "graph_bytes": "Device memory that CUDA graphs have taken.",
     "alive": "1 while the engine serves requests.",
 }
 

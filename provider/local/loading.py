@@ -27,6 +27,7 @@ ENGINE_SETTINGS = (
     "local_llm_queue",
     "local_llm_threads",
     "local_llm_native",
+    "local_llm_cuda_graphs",
     "local_llm_adapters",
     "local_llm_max_adapters",
     "local_llm_loop_tokens",
@@ -77,6 +78,7 @@ def load_engine(settings: Settings) -> Running:
         max_adapters=settings.local_llm_max_adapters,
         loop_tokens=settings.local_llm_loop_tokens,
         native=settings.local_llm_native,
+        graphs=settings.local_llm_cuda_graphs == "auto",
     )
     engine = Engine(loaded, limits)
     for folder in adapters:

@@ -1,0 +1,213 @@
+"""Steps with fixed shapes give what packed steps give; captured where there is a CUDA device."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from provider.engine.adapters import Adapter, LoraPair
+from provider.engine.arena import PAGE, Arena
+from provider.engine.attention import Segment
+from provider.engine.cache import CacheShape, KVCache
+from provider.engine.fused import FusedRunner
+from provider.engine.graph_start import check, graphable, start
+from provider.engine.graphs import GATHERED, MOST_GRAPHS, SIZES, GraphRunner
+from provider.engine.limits import Limits
+from provider.engine.runner import Runner, Step, attention_heads
+from provider.engine.runners import runner_of
+from provider.engine.static_step import GatheredAttention
+from tests.engine.test_runner import build
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, GPU])]
+LIMITS = Limits(max_batch=8, context_length=512)
+
+
+def graphs(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GraphRunner:
+    model = build(name, dtype).to(device)
+    runner = FusedRunner(model)
+    layers, heads, dim = attention_heads(model)
+    shape = CacheShape(layers, heads, dim, dtype, model.device, 512, 8192)
+    capture = device == "cuda"
+    return GraphRunner(runner, Arena(shape), capture=capture, room=1 << 30)
+
+
+class Rows:
+    """Rows of different lengths in slots of `runner`'s arena, as a scheduler would feed them."""
+
+    def __init__(self, graphs: GraphRunner, lengths: list[int]) -> None:
+        cache = KVCache(graphs.shape, graphs.arena)
+        self.slots = [cache.allocate(length + 60) for length in lengths]
+        self.lengths = [0] * len(lengths)
+        graphs.inner.forward(self.step(lengths))
+
+    def step(self, counts: list[int], adapters: dict[int, Adapter] | None = None) -> Step:
+        """The next `counts` tokens of each row (0: it takes no part); all logits are wanted."""
+        step = Step()
+        for row, count in enumerate(counts):
+            if not count:
+                continue
+            slot, at, offset = self.slots[row], self.lengths[row], len(step.tokens)
+            assert slot is not None
+            step.tokens += [(11 * row + 5 * place + 3) % 160 for place in range(at, at + count)]
+            step.positions += range(at, at + count)
+            step.segments.append(Segment(offset, count, at, slot))
+            step.wanted += range(offset, offset + count)
+            if adapters and row in adapters:
+                if step.adapters and step.adapters[-1][0] is adapters[row]:
+                    offset = step.adapters.pop()[1]
+                step.adapters.append((adapters[row], offset, len(step.tokens)))
+            self.lengths[row] += count
+        return step
+
+
+COUNTS = [[1, 1, 1], [1, 5, 2], [0, 0, 1], [17, 1, 1], [1, 1, 1], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["exaone", "llama"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_static_steps_equal_packed_steps(device: str, name: str, dtype: torch.dtype) -> None:
+    """Newest tokens, drafts, rows that sit out, rows on both sides of a bucket's length."""
+    runner = graphs(name, device, dtype)
+    ours, theirs = Rows(runner, [240, 9, 300]), Rows(graphs(name, device, dtype), [240, 9, 300])
+    theirs_runner = FusedRunner(build(name, dtype).to(device))
+    for counts in COUNTS:
+        step = ours.step(counts)
+        assert runner.bucket(step) is not None
+        got, plain = runner.forward(step), theirs_runner.forward(theirs.step(counts))
+        assert got.shape == plain.shape
+        if dtype is torch.float32:
+            assert torch.allclose(got, plain, atol=2e-4 if device == "cpu" else 5e-3)
+        assert float((got - plain).norm() / plain.norm()) < 0.03
+    assert runner.steps == len(COUNTS)
+    assert (runner.figures()["graphs"] > 0) == (device == "cuda")
+
+
+def modules(runner: GraphRunner) -> list[torch.nn.Module]:
+    return [part.module for product in runner.inner._products() for part in product.parts]
+
+
+def adapter(runner: GraphRunner, key: int) -> Adapter:
+    chance = torch.Generator().manual_seed(key)
+    pairs: dict[torch.nn.Module, LoraPair] = {
+        part.module: LoraPair(
+            0.3 * torch.randn(size[1], 4, generator=chance).to(runner.inner.device),
+            0.3 * torch.randn(4, part.stop - part.start, generator=chance).to(runner.inner.device),
+        )
+        for product in runner.inner._products()
+        for part in product.parts
+        for size in [product.linear.plain().shape]
+    }
+    return Adapter(f"a{key}", key, pairs)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_adapters_steps_are_static_and_mixed_ones_are_handed_on(device: str) -> None:
+    runner = graphs("exaone", device)
+    twin = graphs("exaone", device)
+    one, other = adapter(runner, 1), adapter(runner, 2)
+    same = dict(zip(modules(twin), (one.pairs[m] for m in modules(runner)), strict=True))
+    its = replace(one, pairs=same)
+    ours, theirs = Rows(runner, [20, 9]), Rows(twin, [20, 9])
+    for _ in range(2):
+        got = runner.forward(ours.step([1, 2], {0: one, 1: one}))
+        step = theirs.step([1, 2], {0: its, 1: its})
+        assert torch.allclose(got, twin.inner.forward(step), atol=5e-3)
+    assert runner.steps == 2
+    for mixed in ({0: one}, {1: one}, {0: one, 1: other}):
+        assert runner.bucket(ours.step([1, 1], mixed)) is None
+    assert runner.bucket(ours.step([1, 1])) is not None
+    runner.forget(1)
+    assert runner.bucket(ours.step([1, 2], {0: one, 1: one})) is None
+    assert runner._known == {}
+
+
+def test_what_would_read_too_much_is_handed_on() -> None:
+    runner = graphs("exaone")
+    rows = Rows(runner, [300, 200])
+    assert runner.bucket(rows.step([1, 30])) is not None
+    assert runner.bucket(rows.step([58, 1])) is None  # 57 tokens read 350 places once more
+    many = Step(tokens=[0] * 129, positions=[0] * 129)
+    assert runner.bucket(many) is None
+    elsewhere = KVCache(runner.shape).allocate(10)
+    assert elsewhere is not None
+    assert runner.bucket(Step([1], [0], [Segment(0, 1, 0, elsewhere)], [0])) is None
+    assert SIZES[-1] * PAGE <= GATHERED
+
+
+def test_buckets_are_bounded() -> None:
+    runner = graphs("exaone")
+    rows = Rows(runner, [20])
+    for key in range(1, MOST_GRAPHS + 5):
+        runner.forward(rows.step([1], {0: Adapter("a", key, {})}))
+    assert len(runner._known) == MOST_GRAPHS
+
+
+def test_the_check_at_the_start_takes_what_is_right_and_leaves_the_arena_empty() -> None:
+    for name, dtype in (("exaone", torch.float32), ("llama", torch.bfloat16)):
+        runner = graphs(name, dtype=dtype)
+        check(runner)
+        assert runner.arena.largest == runner.arena.spare
+        assert runner.figures()["graph_steps"] == 0
+    started = start(build("exaone"), runner_of(build("exaone")), LIMITS, capture=False)
+    assert started is not None
+    assert started.on
+
+
+class Forgetful(GatheredAttention):
+    """Does not store keys, as a graph that was captured with an old address would not."""
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        pass
+
+
+class Broken(GatheredAttention):
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize("attention", [Forgetful, Broken])
+def test_a_check_that_fails_turns_graphs_off_with_one_warning(
+    attention: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build("exaone")
+    monkeypatch.setattr("provider.engine.graph_start._attentions", lambda _: [attention])
+    with caplog.at_level(logging.WARNING):
+        assert start(model, runner_of(model), LIMITS, capture=False) is None
+    (record,) = caplog.records
+    assert "CUDA graphs are off" in record.getMessage()
+
+
+def test_the_next_attention_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("exaone")
+    both: list[Any] = [Broken, GatheredAttention]
+    monkeypatch.setattr("provider.engine.graph_start._attentions", lambda _: both)
+    started = start(model, runner_of(model), LIMITS, capture=False)
+    assert started is not None
+    assert started._attention is GatheredAttention
+
+
+def test_a_capture_that_fails_later_costs_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    runner = graphs("exaone")
+    twin = graphs("exaone")
+    ours, theirs = Rows(runner, [20, 9]), Rows(twin, [20, 9])
+    runner._attention = Broken
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            got, plain = runner.forward(ours.step([1, 1])), twin.inner.forward(theirs.step([1, 1]))
+            assert torch.allclose(got, plain, atol=2e-4)
+    assert len(caplog.records) == 1
+    assert not runner.on
+
+
+def test_who_has_graphs() -> None:
+    fused: Runner = runner_of(build("exaone"))
+    assert graphable(fused)
+    assert not graphable(runner_of(build("qwen3")))
+    fused.rotary = "dynamic"  # type: ignore[attr-defined]
+    assert not graphable(fused)
