@@ -71,7 +71,9 @@ class Target:
             rows = _estimated_rows(connection, table)
         p.check(settings, found)
         made = _parameters(settings, found, table, known, make, adopted=there is not None)
-        index_settings = _index_settings(made, rows, embedded=database.embedded)
+        index_settings = _index_settings(
+            made, rows, embedded=database.embedded, limit=settings.vector_index_memory_mb
+        )
         return cls(
             replace(
                 made,
@@ -123,22 +125,28 @@ def _estimated_rows(connection: Connection[object], table: Source) -> int:
     return int(str(row[0])) if row else 0  # type: ignore[index]
 
 
-def _index_settings(made: Parameters, rows: int, *, embedded: bool) -> list[tuple[str, str]]:
+def index_memory(made: Parameters, rows: int) -> int:
+    """MiB that the graph of the widest space takes while it is built."""
+    widest = max((s.identity.dimensions or 0 for s in made.spaces), default=0)
+    return rows * (widest * 4 + 1024) * 11 // 10 // 2**20
+
+
+def _index_settings(
+    made: Parameters, rows: int, *, embedded: bool, limit: int | None
+) -> list[tuple[str, str]]:
     """Settings of the session that builds the index.
 
     CREATE INDEX CONCURRENTLY waits for old transactions; it may wait as long as it likes, because
     nobody queues behind it. The graph must fit into maintenance_work_mem, or the build is three
     times slower. One processor stays with the apps.
     """
-    widest = max((s.identity.dimensions or 0 for s in made.spaces), default=0)
-    needed = rows * (widest * 4 + 1024) * 11 // 10 // 2**20
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    limit = memory // 4 if embedded else 2048
+    limit = limit or (memory // 4 if embedded else 2048)
     workers = max(0, min(7, (os.cpu_count() or 1) - 2)) if embedded else 2
     return [
         ("lock_timeout", "0"),
         ("statement_timeout", "0"),
-        ("maintenance_work_mem", f"'{max(64, min(needed, limit))}MB'"),
+        ("maintenance_work_mem", f"'{max(64, min(index_memory(made, rows), limit))}MB'"),
         ("max_parallel_maintenance_workers", str(workers)),
     ]
 

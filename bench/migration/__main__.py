@@ -7,6 +7,7 @@ searches, 40 reads by key and 20 writes a second, open loop. Prints the tables a
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+from bench.migration.progress import reporting
 from bench.migration.stage import Paced, Size, Stage, stage
 from bench.migration.ways import PEER, SETTLE, WAYS, Scene, TooLong
 from migrations.demo.load import Config, Sample
@@ -31,7 +33,7 @@ def measure(on: Stage, name: str, limit: float) -> dict[str, Any]:
         config = Config(
             url, "bench.migration.stage:make", on.rows, {"openai_embedding_dimensions": 512}
         )
-        with load(config) as running:
+        with load(config) as running, reporting(url, line.say):
             threading.Event().wait(WARM_UP)
             scene = Scene(url, line, running, {"folder": folder}, limit + SETTLE)
             scene.settle("baseline")
@@ -40,6 +42,8 @@ def measure(on: Stage, name: str, limit: float) -> dict[str, Any]:
                 WAYS[name](scene)
             except TooLong:
                 scene.facts["stopped"] = f"after {limit:.0f} s"
+            except KeyboardInterrupt:
+                scene.facts["stopped"] = f"by hand in {line.phases[-1].name!r}"
             switched = scene.switch or (time.time(), Size.of(url))
             samples = running.stop()
         return _result(name, line, samples, before, switched, scene.facts)
@@ -122,7 +126,8 @@ def _line(result: dict[str, Any]) -> str:
 @click.option("--limit", default=3600.0, show_default=True, help="Seconds a way may migrate.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results as JSON.")
 def main(rows: int, ways: tuple[str, ...], limit: float, out: Path | None) -> None:
-    """Measure the ways in one run."""
+    """Measure the ways in one run. SIGTERM ends the way under way and prints what there is."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     click.echo(f"{rows:,} rows; the embedder is paced at {Paced.rate:,} texts/s")
     chosen = list(ways or WAYS)
     if "vecshift" in chosen and not PEER.exists():
