@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from provider.errors import ServerError
 
 T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """A value that is built when it is first asked for; safe to ask from any thread or loop."""
+    """A value that is built when it is first asked for; safe to ask from any thread or loop.
+
+    It belongs to the process that built it: its threads do not come along when that forks.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._value: T | None = None
+        self._process = os.getpid()
 
     @classmethod
     def of(cls, value: T) -> Lazy[T]:
@@ -31,7 +38,9 @@ class Lazy(Generic[T]):
         return self._value
 
     def now(self) -> T:
-        """The value, built by this call if need be. Raises what building raises, each time."""
+        """The value, built by this call if need be. Raises what building raises, each time, and
+        `ServerError` in a process that was forked from the one that built it."""
+        self._check_process()
         with self._lock:
             if self._value is None:
                 self._value = self._make()
@@ -39,9 +48,23 @@ class Lazy(Generic[T]):
 
     async def get(self) -> T:
         """As `now`, without blocking the event loop."""
+        self._check_process()
         if self._value is not None:
             return self._value
         return await asyncio.to_thread(self.now)
+
+    def _check_process(self) -> None:
+        if self._process == (here := os.getpid()):
+            return
+        if self._value is not None:
+            raise ServerError(
+                f"The model was loaded by process {self._process}, of which this one is a fork; a "
+                "fork can compute nothing with it. Ask for it first in the worker (gunicorn: "
+                "without --preload, or no request before the fork), or use 'sllm serve'.",
+                code="forked",
+                headers={"x-should-retry": "false"},
+            )
+        self._lock, self._process = threading.Lock(), here
 
 
 class Shared(Generic[T]):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -42,6 +44,27 @@ def test_a_failure_to_build_is_raised_each_time() -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError):
             lazy.now()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_is_told_that_it_cannot_use_what_its_parent_has_loaded() -> None:
+    code = """
+        import os, sys
+        from provider.errors import ServerError
+        from provider.local.lazy import Lazy
+        loaded, fresh = Lazy.of("engine"), Lazy(lambda: "made here")
+        fresh._lock.acquire()  # by a thread that the fork does not have
+        if os.fork() == 0:
+            assert fresh.now() == "made here"
+            try:
+                loaded.now()
+            except ServerError as error:
+                os._exit(7 if "fork" in str(error) else 8)
+            os._exit(9)
+        sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60)
+    assert done.returncode == 7
 
 
 def test_the_last_holder_closes() -> None:
