@@ -15,7 +15,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
 _COOL_DOWN = 5.0
 """Seconds for which a server that could not be reached is asked last."""
+_ELSEWHERE = {429, 502, 503}
+"""Answers after which another server may have room."""
 _UNUSED_KEY = SecretStr("EMPTY")  # what vLLM's own documentation uses where no key is asked for
 
 
@@ -91,8 +93,10 @@ class Remote:
     ) -> ApiResponse:
         """The answer to a request with tools."""
 
+        order = self._order()  # one for the whole turn: it is in the first server's cache
+
         async def ask(sent: Mapping[str, Any]) -> ApiResponse:
-            return await self._ask(request.with_json(sent))
+            return await self._ask(request.with_json(sent), order)
 
         turn = Turn(ask, asked, body, by_schema(asked), exact_counts=self._maker == "vllm")
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], "")
@@ -143,15 +147,22 @@ class Remote:
         name = default if target == "default" else target
         return name if name in self._served else None
 
-    async def _ask(self, request: ApiRequest) -> ApiResponse:
-        """The next server's answer, or that of the one after it when it cannot be reached."""
+    async def _ask(self, request: ApiRequest, order: Sequence[int] = ()) -> ApiResponse:
+        """The first answer of the servers in `order`, by default the next server first. One that
+        cannot be reached, breaks off before it has said anything, or has no room is passed over."""
         failure: ApiError | None = None
-        for number in self._order():
+        answer: ApiResponse | None = None
+        for number in order or self._order():
             try:
-                return await primed(await self._servers[number].answer(request))
+                answer = await primed(await self._servers[number].answer(request))
             except BadGateway as error:
                 self._down_since[number] = time.monotonic()
                 failure = error
+                continue
+            if answer.status not in _ELSEWHERE:
+                return answer
+        if answer is not None:
+            return answer
         raise failure or BadGateway("LOCAL_LLM_BASE_URL names no server.")
 
     def _order(self) -> list[int]:

@@ -165,6 +165,30 @@ async def test_several_servers_share_and_stand_in_for_each_other() -> None:
         await remote(Vllm(down=True)).answer(chat())
 
 
+@pytest.mark.parametrize("status", [429, 502, 503])
+async def test_a_server_without_room_is_passed_over(status: int) -> None:
+    busy = {"error": {"message": "busy", "type": "x", "code": status}}
+    full, free = Vllm(answer=ApiResponse.from_json(busy, status, {"retry-after": "7"})), Vllm()
+    spread = remote(full, free)
+    for _ in range(4):
+        assert await content_of(await spread.answer(chat())) == "안녕"
+    refused = await remote(full).answer(chat())
+    assert (refused.status, refused.headers["retry-after"]) == (status, "7")
+
+
+async def test_a_server_that_dies_before_its_first_event_is_passed_over() -> None:
+    class Dying(Vllm):
+        async def answer(self, request: ApiRequest) -> ApiResponse:
+            if request.path == "/v1/models":
+                return await super().answer(request)
+            events = {"content-type": "text/event-stream"}
+            return ApiResponse(200, events, Pieces([BadGateway("The connection broke.")]))
+
+    spread = remote(Dying(), Vllm())
+    for _ in range(3):
+        assert await content_of(await spread.answer(chat(stream=True))) == "안녕"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [

@@ -131,6 +131,15 @@ async def test_auto_with_a_call_stops_the_text_and_binds_the_rest(owner: str) ->
     assert body["usage"]["prompt_tokens"] == 10
 
 
+async def test_the_rest_of_a_turn_goes_to_the_server_that_has_it_in_its_cache() -> None:
+    servers = [Bounded(free="<tool_call>", held=[envelope("get_time")] * 4) for _ in range(2)]
+    spread = Remote(Settings(_env_file=None), [Integrity(server) for server in servers])
+    for _ in range(4):
+        await (await spread.answer(chat(tools=TOOLS))).read()
+    for server in servers:
+        assert ["response_format" in sent for sent in server.requests] == [False, True] * 2
+
+
 async def test_auto_streamed_gives_text_then_calls() -> None:
     server = Bounded(free="음, <tool_call>...", held=[envelope("get_time", "get_time")])
     chunks = await chunks_of(server, stream_options={"include_usage": True})
