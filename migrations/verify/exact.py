@@ -31,10 +31,11 @@ def nearest(subject: Subject, queries: Sequence[Stored], k: int) -> list[Found]:
         return []
     for names, vectors in _blocks(subject):
         distances = np.hstack([nearest_ones, _distances(subject.space.metric, asked, vectors)])
-        best = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        best = _smallest(distances, k)
         nearest_ones = np.take_along_axis(distances, best, axis=1)
         keys = [
-            [(known + names)[index] for index in row] for known, row in zip(keys, best, strict=True)
+            [known[at] if at < len(known) else names[at - len(known)] for at in row]
+            for known, row in zip(keys, best.tolist(), strict=True)
         ]
     return [list(zip(*pair, strict=True)) for pair in zip(keys, nearest_ones.tolist(), strict=True)]
 
@@ -42,8 +43,13 @@ def nearest(subject: Subject, queries: Sequence[Stored], k: int) -> list[Found]:
 def _blocks(subject: Subject) -> Iterator[tuple[list[Any], Matrix]]:
     """Keys and vectors of the whole space; vectors without a direction are left out, as a cosine
     index leaves them out."""
-    statement = sql.SQL("select {key}, {vector} from {rows} v where {vector} is not null").format(
-        key=subject.key, vector=subject.vector, rows=subject.rows
+    statement = sql.SQL(
+        "select {key}, {send}({vector}) from {rows} v where {vector} is not null"
+    ).format(
+        key=subject.key,
+        send=sql.Identifier(f"{subject.space.element}_send"),
+        vector=subject.vector,
+        rows=subject.rows,
     )
     with (
         subject.connection.transaction(),
@@ -51,9 +57,30 @@ def _blocks(subject: Subject) -> Iterator[tuple[list[Any], Matrix]]:
     ):
         cursor.execute(statement)
         while rows := cursor.fetchmany(_BLOCK):
-            names, vectors = [row[0] for row in rows], _matrix([row[1] for row in rows])
-            usable = np.linalg.norm(vectors, axis=1) > 0
-            yield [n for n, ok in zip(names, usable, strict=True) if ok], vectors[usable]
+            names = [row[0] for row in rows]
+            vectors = _sent(subject.space.element, [row[1] for row in rows])
+            usable: NDArray[np.bool_] = np.any(vectors != 0, axis=1)
+            if not usable.all():
+                names = [n for n, ok in zip(names, usable.tolist(), strict=True) if ok]
+                vectors = vectors[usable]
+            yield names, vectors
+
+
+def _smallest(distances: Matrix, k: int) -> NDArray[np.intp]:
+    """Where the `k` smallest of each row are, the smallest first."""
+    if distances.shape[1] <= k:
+        return np.argsort(distances, axis=1, kind="stable")
+    some = np.sort(np.argpartition(distances, k - 1, axis=1)[:, :k], axis=1)
+    order = np.argsort(np.take_along_axis(distances, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
+
+
+def _sent(element: str, rows: Sequence[bytes]) -> Matrix:
+    """Vectors as pgvector sends them: the width in two bytes, two of zeros, then big-endian floats
+    of four or two bytes. An object for each vector would cost more than the arithmetic."""
+    read = np.dtype(">f4" if element == "vector" else ">f2")
+    flat = np.frombuffer(b"".join(rows), dtype=read).reshape(len(rows), -1)
+    return flat[:, 4 // read.itemsize :].astype(np.float64)
 
 
 def _matrix(vectors: Sequence[Stored]) -> Matrix:

@@ -27,6 +27,8 @@ class Recall:
 
     values: Sequence[float]
     used_index: bool
+    others: Sequence[exact.Found] = ()
+    """The exact nearest of the other queries that were asked in the same pass."""
 
     @property
     def mean(self) -> float:
@@ -37,12 +39,15 @@ class Recall:
         return quantile(self.values, 0.05)
 
 
-def measure(subject: Subject, queries: int, ef_search: int) -> Recall:
+def measure(
+    subject: Subject, queries: int, ef_search: int, others: Sequence[Stored] = ()
+) -> Recall:
     """Search stored vectors through the index and exactly, and compare the ten nearest.
 
     Exact search does not run in the database's planner, and nothing is prepared: a plan prepared
     under one setting would be used under the other, and a gate that compares exact with exact
-    always reports 1.0. Both searches see the same moment.
+    always reports 1.0. Both searches see the same moment. `others` are looked up exactly on the
+    way: a pass over a large space is the costly part.
     """
     statement = sql.SQL(
         "select {vector} from {rows} v where {vector} is not null order by random() limit %s"
@@ -52,12 +57,12 @@ def measure(subject: Subject, queries: int, ef_search: int) -> Recall:
         found = subject.connection.execute(statement, [queries], prepare=False)
         vectors = [row[0] for row in found]
         used = bool(vectors) and _uses_index(subject, vectors[0])
-        wanted = exact.nearest(subject, vectors, K)
+        wanted = exact.nearest(subject, [*vectors, *others], K)
         values = [
             _recall(subject, vector, nearest_ones, ef_search)
-            for vector, nearest_ones in zip(vectors, wanted, strict=True)
+            for vector, nearest_ones in zip(vectors, wanted, strict=False)
         ]
-    return Recall(values, used)
+    return Recall(values, used, wanted[len(vectors) :])
 
 
 def _recall(subject: Subject, vector: Stored, wanted: exact.Found, ef_search: int) -> float:
@@ -101,14 +106,12 @@ def check(recall: Recall) -> Check:
     return Check("recall of the index", ok, detail, value=recall.mean)
 
 
-def overlap(one: Subject, other: Subject, queries: Sequence[str], k: int = K) -> list[float]:
-    """For each query, the share of the `k` nearest that both spaces have in common."""
-    ours = exact.nearest(one, embed_queries(one, queries), k)
-    theirs = exact.nearest(other, embed_queries(other, queries), k)
+def overlap(ours: Sequence[exact.Found], theirs: Sequence[exact.Found]) -> list[float]:
+    """For each query, the share of the nearest that both spaces have in common."""
     shares: list[float] = []
     for first, second in zip(ours, theirs, strict=True):
         both = {key for key, _ in first} & {key for key, _ in second}
-        shares.append(len(both) / max(1, min(k, len(first))))
+        shares.append(len(both) / max(1, len(first)))
     return shares
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,34 +57,49 @@ def verify(
         space = found.space(name)
         subject = Subject(connection, found, space, make(space.provider))
         results = checks.all_of(subject, options.again)
-        measured = recall.measure(subject, options.queries, settings.vector_ef_search)
+        other = _other(subject, make)
+        texts = _sample_texts(subject, options.queries) if other else []
+        asked = recall.embed_queries(subject, texts) if texts else []
+        measured = recall.measure(subject, options.queries, settings.vector_ef_search, asked)
         results.append(recall.check(measured))
-        report = _against_other(
-            Report(space.name, results, measured.values), subject, found, make, options
-        )
+        report = Report(space.name, results, measured.values)
+        if other is not None:
+            report = _against(report, subject, other, texts, measured.others, options.labelled)
         _record(connection, found, space.id, report)
         return report
 
 
-def _against_other(
-    report: Report, subject: Subject, found: Catalog, make: MakeEmbedder, options: Options
-) -> Report:
-    """Overlap and quality, compared with the other live space where there is one."""
+def _other(subject: Subject, make: MakeEmbedder) -> Callable[[], Subject] | None:
+    """The other live space, where there is one; its embedder is made when it is asked for."""
+    found = subject.catalog
     others = [s for s in found.spaces if s.id != subject.space.id and s.state != "retired"]
     if not others:
-        return report
-    other = Subject(subject.connection, found, others[0], make(others[0].provider))
+        return None
+    return lambda: Subject(subject.connection, found, others[0], make(others[0].provider))
+
+
+def _against(
+    report: Report,
+    subject: Subject,
+    make_other: Callable[[], Subject],
+    texts: Sequence[str],
+    ours: Sequence[exact.Found],
+    labelled: Path | None,
+) -> Report:
+    """Overlap and quality, compared with the other space."""
     shared: list[float] = []
     comparisons: list[Comparison] = []
     try:
-        texts = _sample_texts(subject, options.queries)
-        shared = recall.overlap(subject, other, texts) if texts else []
-        if options.labelled is not None:
-            comparisons = _compare(subject, other, ranking.load(options.labelled))
+        other = make_other()
+        if texts:
+            asked = recall.embed_queries(other, texts)
+            shared = recall.overlap(ours, exact.nearest(other, asked, recall.K))
+        if labelled is not None:
+            comparisons = _compare(subject, other, ranking.load(labelled))
     except Exception as error:
         if embedding.verdict(error) == "poison":
             raise
-        detail = f"the embedder of {other.space.name} cannot be asked: {error}"
+        detail = f"the embedder of the other space cannot be asked: {error}"
         skipped = Check("comparison with the other space", False, detail, blocking=False)
         return Report(report.space, [*report.checks, skipped], report.recall)
     facts = {}

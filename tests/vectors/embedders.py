@@ -43,6 +43,8 @@ class BagOfWords:
 
     def _word(self, word: str) -> np.ndarray:
         if word not in self._words:
+            if len(self._words) >= 50_000:  # numbers are words too: a million is 6 GB
+                self._words.clear()
             digest = hashlib.sha256(f"{self.seed}:{word}".encode()).digest()
             generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
             self._words[word] = generator.standard_normal(self.dimensions)
