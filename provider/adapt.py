@@ -55,6 +55,8 @@ def adapted(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 class Adapt(Holder):
     """A provider that holds a hosted one and adapts chat requests to newer models."""
 
+    forwards_here = True
+
     async def answer(self, request: ApiRequest) -> ApiResponse:
         if request.path != "/v1/chat/completions" or not request.body:
             return await self._inner.answer(request)

@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from provider.errors import InvalidRequest
 
@@ -205,6 +205,13 @@ class Holder:
 
     def __init__(self, inner: Provider) -> None:
         self._inner = inner
+
+    forwards_here: ClassVar[bool] = False
+    """Whether it does nothing of its own that waits (`provider.here`)."""
+
+    @property
+    def here(self) -> bool:
+        return self.forwards_here and bool(getattr(self._inner, "here", False))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import openai
@@ -20,11 +20,15 @@ import openai
 from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
 from provider.errors import ApiError, ServerError
 from provider.factory import build
-from provider.portal import Portal, portal
+from provider.here import HERE, CallerTimeout, NeedsLoop, answers_here, driven
+from provider.portal import portal
 from provider.sdk_http import httpx
 from provider.settings import Settings
 
 log = logging.getLogger(__name__)
+
+Run = Callable[..., Any]
+"""Runs a coroutine, for some seconds at most, and returns its result."""
 
 IN_PROCESS_URL = "http://in-process.sllm/v1"
 _UNUSED_KEY = "sllm-in-process"
@@ -130,21 +134,30 @@ def shared_provider(settings: Settings) -> Provider:
 
 
 class Transport(httpx.BaseTransport):
-    """Carries a synchronous client's requests to a provider through the process's portal."""
+    """Carries a synchronous client's requests to a provider: on the calling thread where the
+    provider only forwards, else through the process's portal."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
-        loop = portal()
         try:
-            answer = loop.run(answered(self._provider, request), _read_timeout(request))
+            answer, run = self._answer(request, _read_timeout(request))
         except TimeoutError as error:
             raise httpx.ReadTimeout(str(error), request=request) from error
         if isinstance(answer.body, bytes):
             return _response(answer, content=answer.body)
-        return _response(answer, stream=_SyncStream(loop, answer.body, request))
+        return _response(answer, stream=_SyncStream(run, answer.body, request))
+
+    def _answer(self, request: httpx.Request, seconds: float | None) -> tuple[ApiResponse, Run]:
+        if request.method == "POST" and answers_here(self._provider):
+            try:
+                return driven(answered(self._provider, request, {HERE: seconds})), _here
+            except NeedsLoop:
+                pass
+        run = portal().run
+        return run(answered(self._provider, request), seconds), run
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -165,8 +178,13 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return _response(answer, stream=_AsyncStream(answer.body, request))
 
 
-async def answered(provider: Provider, request: httpx.Request) -> ApiResponse:
-    """The provider's answer, its errors as OpenAI's error bodies."""
+async def answered(
+    provider: Provider, request: httpx.Request, context: Mapping[str, Any] | None = None
+) -> ApiResponse:
+    """The provider's answer, its errors as OpenAI's error bodies.
+
+    Asked with `HERE`, it raises `NeedsLoop` and `CallerTimeout`.
+    """
     headers = {name.lower(): value for name, value in request.headers.items()}
     incoming = ApiRequest(
         method=request.method,
@@ -174,9 +192,12 @@ async def answered(provider: Provider, request: httpx.Request) -> ApiResponse:
         headers=headers,
         body=request.content,
         query=request.url.query.decode(),
+        context=context or {},
     )
     try:
         return await provider.answer(incoming)
+    except (NeedsLoop, CallerTimeout):
+        raise
     except ApiError as error:
         return ApiResponse.from_json(error.body(), error.status, error.headers)
     except Exception:  # the outermost handler of the in-process face
@@ -185,16 +206,21 @@ async def answered(provider: Provider, request: httpx.Request) -> ApiResponse:
         return ApiResponse.from_json(failed.body(), failed.status)
 
 
+def _here(work: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+    """The seconds are in the request's context already."""
+    return driven(work)
+
+
 class _SyncStream(httpx.SyncByteStream):
-    def __init__(self, loop: Portal, body: ByteStream, request: httpx.Request) -> None:
-        self._loop, self._body, self._request = loop, body, request
+    def __init__(self, run: Run, body: ByteStream, request: httpx.Request) -> None:
+        self._run, self._body, self._request = run, body, request
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = aiter(self._body)
         timeout = _read_timeout(self._request)
         while True:
             try:
-                piece = self._loop.run(_next(pieces), timeout)
+                piece = self._run(_next(pieces), timeout)
             except TimeoutError as error:
                 raise httpx.ReadTimeout(str(error), request=self._request) from error
             except ApiError as error:
@@ -204,7 +230,7 @@ class _SyncStream(httpx.SyncByteStream):
             yield piece
 
     def close(self) -> None:
-        self._loop.run(self._body.aclose())
+        self._run(self._body.aclose())
 
 
 class _AsyncStream(httpx.AsyncByteStream):
@@ -240,4 +266,13 @@ def _read_timeout(request: httpx.Request) -> float | None:
 
 
 def _response(answer: ApiResponse, **body: Any) -> httpx.Response:
-    return httpx.Response(answer.status, headers=dict(answer.headers), **body)
+    headers = [(name.encode("latin-1"), _value(text)) for name, text in answer.headers.items()]
+    return httpx.Response(answer.status, headers=headers, **body)
+
+
+def _value(text: str) -> bytes:
+    """As it came where it came over the network; otherwise the SDK reads UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()

@@ -29,6 +29,8 @@ class Integrity(Holder):
     error whose body is not OpenAI's keeps its status and gets an OpenAI body.
     """
 
+    forwards_here = True
+
     async def answer(self, request: ApiRequest) -> ApiResponse:
         response = await self._inner.answer(request)
         if isinstance(response.body, bytes):

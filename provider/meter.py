@@ -60,6 +60,8 @@ _HISTOGRAMS = {
 class Meter(Holder):
     """A provider that counts what the one it holds answers, under the name `name`."""
 
+    forwards_here = True
+
     def __init__(self, inner: Provider, name: str) -> None:
         super().__init__(inner)
         self._name = name

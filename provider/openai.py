@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from provider.base import ApiRequest, ApiResponse
+from provider.base import ApiRequest, ApiResponse, ByteStream
+from provider.blocking import Blocking
+from provider.carriers import Carrier, Outgoing, Received, carrier
 from provider.errors import (
     ApiError,
     BadGateway,
@@ -24,8 +26,17 @@ from provider.errors import (
     Unreachable,
     UpstreamTimeout,
 )
+from provider.here import HERE, asked_here
 from provider.sdk_http import httpx
-from provider.streams import Gathered
+from provider.wire.failures import (
+    Broken,
+    CannotConnect,
+    ConnectTimedOut,
+    NoConnectionLeft,
+    TimedOut,
+    Unsendable,
+    WireFailure,
+)
 
 if TYPE_CHECKING:
     from provider.settings import Settings
@@ -47,16 +58,30 @@ _NOT_SENT = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "authoriz
 NOT_RETURNED = HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server"}
 
 _USUAL = ("/v1/chat/completions", "/v1/embeddings", "/v1/models")
-_FAILURES: tuple[tuple[type[Exception], type[ApiError], str], ...] = (
-    (httpx.ConnectTimeout, Unreachable, "did not accept a connection in time"),
-    (httpx.PoolTimeout, Unavailable, "has no connection left for another request"),
-    (httpx.TimeoutException, UpstreamTimeout, "did not answer in time"),
-    (httpx.ConnectError, Unreachable, "could not be reached"),
-    (httpx.DecodingError, BadGateway, "sent a body that cannot be decoded"),
-    (httpx.RemoteProtocolError, BadGateway, "broke off or did not speak HTTP"),
-    (httpx.TransportError, BadGateway, "broke the connection"),
-    (httpx.InvalidURL, BadGateway, "has an address that is not a URL"),
+_FAILURES: tuple[tuple[tuple[type[Exception], ...], type[ApiError], str], ...] = (
+    (
+        (httpx.ConnectTimeout, ConnectTimedOut),
+        Unreachable,
+        "did not accept a connection in time",
+    ),
+    (
+        (httpx.PoolTimeout, NoConnectionLeft),
+        Unavailable,
+        "has no connection left for another request",
+    ),
+    ((httpx.TimeoutException, TimedOut), UpstreamTimeout, "did not answer in time"),
+    ((httpx.ConnectError, CannotConnect), Unreachable, "could not be reached"),
+    ((httpx.DecodingError,), BadGateway, "sent a body that cannot be decoded"),
+    ((httpx.RemoteProtocolError, Broken), BadGateway, "broke off or did not speak HTTP"),
+    (
+        (httpx.LocalProtocolError, Unsendable),
+        BadGateway,
+        "cannot be sent a header of this request",
+    ),
+    ((httpx.TransportError, WireFailure), BadGateway, "broke the connection"),
+    ((httpx.InvalidURL,), BadGateway, "has an address that is not a URL"),
 )
+_FAILING = tuple(kind for kinds, _, _ in _FAILURES for kind in kinds)
 
 
 class OpenAIProvider:
@@ -76,64 +101,78 @@ class OpenAIProvider:
         self._settings = settings
         self._base_url = settings.openai_base_url
         self._trust: SSLContext | None = None
-        self._addresses = {path: _parsed(self._base_url, path) for path in _USUAL}
-        # A connection pool belongs to the event loop that opened its sockets.
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            WeakKeyDictionary()
-        )
+        self._addresses: dict[str, httpx.URL] = {}
+        # A connection pool belongs to the event loop that opened its sockets; for callers without
+        # one, to the process.
+        self._carriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Carrier] = WeakKeyDictionary()
+        self._blocking: dict[int, Blocking] = {}
+
+    here = True
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         with self._translated():
-            outgoing = httpx.Request(
-                request.method,
-                self._url(request),
-                headers=self._headers(request),
-                content=request.body or None,
-            )
-            response = await self._client().send(outgoing, stream=True)
-        headers = kept(response.headers, NOT_RETURNED)
-        stream = UpstreamStream(self, response)
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
-            return ApiResponse(response.status_code, headers, Gathered(stream))
-        whole = ApiResponse(response.status_code, headers, stream)
-        return ApiResponse(response.status_code, headers, await whole.read())
+            received = await self._received(request)
+        headers = kept(received.headers, NOT_RETURNED)
+        stream = UpstreamStream(self, received.body)
+        if received.events:
+            return ApiResponse(received.status, headers, stream)
+        whole = ApiResponse(received.status, headers, stream)
+        return ApiResponse(received.status, headers, await whole.read())
+
+    async def _received(self, request: ApiRequest) -> Received:
+        outgoing = Outgoing(
+            request.method, self._url(request), self._headers(request), request.body
+        )
+        if asked_here(request):
+            return await self._blocking_carrier().send(outgoing, request.context[HERE])
+        return await self._carrier().send(outgoing)
 
     def warm_up(self) -> None:
         """Reads the system's certificates, which takes longer than a request does."""
-        if self._trust is None:
-            self._trust = httpx.create_ssl_context()
+        self._certificates()
 
     async def aclose(self) -> None:
         """Closes every event loop's pool, each in the loop that opened its sockets."""
         here = asyncio.get_running_loop()
-        pools, self._clients = list(self._clients.items()), WeakKeyDictionary()
-        for loop, client in pools:
+        carriers, self._carriers = list(self._carriers.items()), WeakKeyDictionary()
+        blocking, self._blocking = self._blocking.pop(os.getpid(), None), {}
+        if blocking is not None:
+            await blocking.aclose()
+        for loop, one in carriers:
             if loop is here:
-                await client.aclose()
+                await one.aclose()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+                closing = asyncio.run_coroutine_threadsafe(one.aclose(), loop)
                 await asyncio.wrap_future(closing)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _carrier(self) -> Carrier:
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self.warm_up()
-            self._clients[loop] = httpx.AsyncClient(
-                verify=self._trust or True,
-                http2=self._settings.openai_http2 == "on",
-                timeout=httpx.Timeout(self._settings.openai_timeout, connect=5.0),
-                limits=httpx.Limits(max_connections=1000, max_keepalive_connections=100),
-                # One client's cookies must not travel with another client's requests.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
-        return self._clients[loop]
+        if loop not in self._carriers:
+            self._carriers[loop] = carrier(self._settings, self._certificates())
+        return self._carriers[loop]
 
-    def _url(self, request: ApiRequest) -> httpx.URL | str:
+    def _blocking_carrier(self) -> Blocking:
+        found = self._blocking.get(os.getpid())
+        if found is None:
+            made = Blocking(self._settings, self._certificates())
+            found = self._blocking.setdefault(os.getpid(), made)
+        return found
+
+    def _certificates(self) -> SSLContext:
+        if self._trust is None:
+            self._trust = httpx.create_ssl_context()
+        return self._trust
+
+    def _url(self, request: ApiRequest) -> httpx.URL:
         """The address, parsed once for the paths that every app uses."""
-        if request.path in self._addresses and not request.query:
+        usual = request.path in _USUAL and not request.query
+        if usual and request.path in self._addresses:
             return self._addresses[request.path]
-        url = self._base_url + request.path.removeprefix("/v1")
-        return f"{url}?{request.query}" if request.query else url
+        text = self._base_url + request.path.removeprefix("/v1")
+        url = httpx.URL(f"{text}?{request.query}" if request.query else text)
+        if usual:
+            self._addresses[request.path] = url
+        return url
 
     def _headers(self, request: ApiRequest) -> dict[str, str]:
         headers = kept(request.headers, _NOT_SENT)
@@ -155,9 +194,9 @@ class OpenAIProvider:
         """The HTTP library's exceptions in OpenAI's vocabulary."""
         try:
             yield
-        except tuple(kind for kind, _, _ in _FAILURES) as error:
-            for kind, translated, what in _FAILURES:
-                if isinstance(error, kind):
+        except _FAILING as error:
+            for kinds, translated, what in _FAILURES:
+                if isinstance(error, kinds):
                     raise translated(f"The server at {self._base_url} {what}.") from error
             raise
 
@@ -165,26 +204,17 @@ class OpenAIProvider:
 class UpstreamStream:
     """The bytes of an upstream response as they arrive."""
 
-    def __init__(self, provider: OpenAIProvider, response: httpx.Response) -> None:
+    def __init__(self, provider: OpenAIProvider, body: ByteStream) -> None:
         self._provider = provider
-        self._response = response
+        self._body = body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with self._provider._translated():
-            async for piece in self._response.aiter_bytes():
+            async for piece in self._body:
                 yield piece
 
     async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-def _parsed(base_url: str, path: str) -> httpx.URL | str:
-    """An address that is not a URL is said so when it is asked for."""
-    url = base_url + path.removeprefix("/v1")
-    try:
-        return httpx.URL(url)
-    except httpx.InvalidURL:
-        return url
+        await self._body.aclose()
 
 
 def kept(headers: Mapping[str, str], left_out: frozenset[str]) -> dict[str, str]:

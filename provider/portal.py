@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -42,9 +45,18 @@ class Portal:
             future.cancel()
             raise
 
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begins the coroutine, which nobody waits for; a failure of it is logged."""
+        asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(_logged)
+
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+
+def _logged(done: concurrent.futures.Future[Any]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("work in the background failed", exc_info=error)
 
 
 _portals: dict[int, Portal] = {}

@@ -104,6 +104,8 @@ class Journal:
 class Record(Holder):
     """A provider that keeps what the one it holds answered. Recording never fails a request."""
 
+    forwards_here = True
+
     def __init__(
         self, inner: Provider, journal: Journal, name: str, redact: Redactor = personal_data
     ) -> None:

@@ -17,6 +17,7 @@ from provider.base import (
     warm_up,
 )
 from provider.errors import ModelNotFound
+from provider.here import answers_here
 
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
@@ -37,6 +38,10 @@ class Routes:
         if request.method == "GET" and request.path.startswith(f"{MODELS}/"):
             return await self._model(request)
         return await self._llm.answer(request)
+
+    @property
+    def here(self) -> bool:
+        return answers_here(self._llm) or answers_here(self._embedding)
 
     async def aclose(self) -> None:
         await self._llm.aclose()

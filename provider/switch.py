@@ -23,7 +23,9 @@ from provider.base import (
     warm_up,
 )
 from provider.errors import ConfigurationError, Conflict, InvalidRequest, MethodNotAllowed
+from provider.here import NeedsLoop, answers_here, asked_here
 from provider.overrides import SIDES, Overrides, Side
+from provider.portal import portal
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +76,25 @@ class Switch:
     async def answer(self, request: ApiRequest) -> ApiResponse:
         name = self.active
         standing = self._enter(name)
+        here = asked_here(request)
         try:
+            if here and not answers_here(standing.provider):
+                raise NeedsLoop
             response = await standing.provider.answer(request)
         except BaseException:
-            await self._leave(standing)
+            self._leave(standing, here)
             raise
         headers = {**response.headers, "x-sllm-provider": name}
         if isinstance(response.body, bytes):
-            await self._leave(standing)
+            self._leave(standing, here)
             return replace(response, headers=headers)
-        body = _Held(response.body, lambda: self._leave(standing))
+        body = _Held(response.body, lambda: self._leave(standing, here))
         return replace(response, headers=headers, body=body)
+
+    @property
+    def here(self) -> bool:
+        """Which provider answers is known when it is asked."""
+        return True
 
     async def aclose(self) -> None:
         with self._lock:
@@ -137,13 +147,16 @@ class Switch:
             self._standing[name] = _Standing(self._make(name))
         return self._standing[name]
 
-    async def _leave(self, standing: _Standing) -> None:
+    def _leave(self, standing: _Standing, here: bool) -> None:
         with self._lock:
             standing.under_way -= 1
             idle = [name for name in self._cold if self._is_idle(name)]
             closing = [(name, self._standing.pop(name).provider) for name in idle]
         for name, provider in closing:
             log.info("%s is switched away from and has finished: closing it", name)
+            if here:  # there is no event loop on this thread, or it is somebody else's
+                portal().start(provider.aclose())
+                continue
             task = asyncio.create_task(provider.aclose())  # no request waits for it
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -156,7 +169,7 @@ class Switch:
 class _Held:
     """A stream that says when it is over, however it ends."""
 
-    def __init__(self, body: ByteStream, leave: Callable[[], Any]) -> None:
+    def __init__(self, body: ByteStream, leave: Callable[[], None]) -> None:
         self._body, self._leave, self._over = body, leave, False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -164,18 +177,18 @@ class _Held:
             async for piece in self._body:
                 yield piece
         finally:
-            await self._end()
+            self._end()
 
     async def aclose(self) -> None:
         try:
             await self._body.aclose()
         finally:
-            await self._end()
+            self._end()
 
-    async def _end(self) -> None:
+    def _end(self) -> None:
         if not self._over:
             self._over = True
-            await self._leave()
+            self._leave()
 
 
 class Switchboard(Holder):
@@ -185,6 +198,8 @@ class Switchboard(Holder):
     `{"llm": "openai" | "local" | "default", "embedding": ...}` switches. Who may call it is the
     server's business.
     """
+
+    forwards_here = True
 
     def __init__(self, inner: Provider, overrides: Overrides, defaults: dict[Side, str]) -> None:
         super().__init__(inner)

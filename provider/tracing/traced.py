@@ -39,6 +39,8 @@ class Traced(Holder):
     provider below is sent a `traceparent` of its own. A stream's span ends with the stream.
     """
 
+    forwards_here = True
+
     def __init__(self, inner: Provider, name: str, manner: Manner) -> None:
         super().__init__(inner)
         self._name = name

@@ -69,7 +69,7 @@ def test_the_sdks_http_library_has_one_door(library: str) -> None:
 
 def test_the_door_is_used_by_the_client_and_the_hosted_side_only() -> None:
     users = {path.name for path in sources("provider", "server") if uses(path, "provider.sdk_http")}
-    assert users <= {"client.py", "openai.py"}
+    assert users <= {"client.py", "openai.py", "carriers.py", "blocking.py"}
 
 
 def test_the_server_knows_only_public_names() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
-from provider.base import ApiRequest, ApiResponse
+from provider.base import ApiRequest, ApiResponse, ByteStream, Holder
 from provider.errors import ApiError
+from provider.here import HERE, driven
 
 CHAT = "/v1/chat/completions"
 
@@ -116,3 +118,34 @@ async def content_of(response: ApiResponse) -> str:
     events = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")]
     choices = [choice for event in events for choice in json.loads(event)["choices"]]
     return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+class OnTheCallingThread(Holder):
+    """Asks a provider as a synchronous client does: on a thread without an event loop."""
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        asked = replace(request, context={HERE: None})
+        response = await asyncio.to_thread(lambda: driven(self._inner.answer(asked)))
+        if isinstance(response.body, bytes):
+            return response
+        return replace(response, body=_OnTheCallingThread(response.body))
+
+
+class _OnTheCallingThread:
+    def __init__(self, body: ByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = aiter(self._body)
+        while (piece := await asyncio.to_thread(_next, pieces)) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(lambda: driven(self._body.aclose()))
+
+
+def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
+    async def following() -> bytes | None:
+        return await anext(pieces, None)
+
+    return driven(following())

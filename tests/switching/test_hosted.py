@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider.adapt import adapted
-from provider.base import ApiRequest, ApiResponse
+from provider.base import ApiRequest, ApiResponse, Provider
 from provider.errors import ApiError, BadGateway, UpstreamTimeout
 from provider.integrity import Integrity
 from provider.lifecycle import warning
@@ -21,7 +21,16 @@ from provider.openai import OpenAIProvider
 from provider.settings import Settings
 from provider.streams import Gathered
 from tests.standin import StandIn, serve
-from tests.switching.parts import CHAT, WHOLE_STREAM, Named, Pieces, chat, chunk, content_of
+from tests.switching.parts import (
+    CHAT,
+    WHOLE_STREAM,
+    Named,
+    OnTheCallingThread,
+    Pieces,
+    chat,
+    chunk,
+    content_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +39,14 @@ def standin() -> Iterator[StandIn]:
         yield served
 
 
-@pytest.fixture
-def hosted(standin: StandIn) -> Integrity:
+@pytest.fixture(params=["wire", "library", "calling thread", "calling thread, library"])
+def hosted(
+    request: pytest.FixtureRequest, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> Provider:
+    """The hosted side over each way that a request may take."""
+    if "library" in request.param:  # what stands behind a proxy is not for the wire
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     standin.requests.clear()
     settings = Settings(
         _env_file=None,
@@ -39,7 +54,8 @@ def hosted(standin: StandIn) -> Integrity:
         openai_api_key=standin.key,
         openai_timeout=1.0,
     )
-    return Integrity(OpenAIProvider(settings))
+    provider = Integrity(OpenAIProvider(settings))
+    return OnTheCallingThread(provider) if "thread" in request.param else provider
 
 
 def faulty(fault: str, **more: object) -> ApiRequest:
@@ -47,7 +63,7 @@ def faulty(fault: str, **more: object) -> ApiRequest:
     return replace(request, headers={**request.headers, "x-standin-fault": fault})
 
 
-async def test_the_body_goes_out_byte_for_byte(hosted: Integrity, standin: StandIn) -> None:
+async def test_the_body_goes_out_byte_for_byte(hosted: Provider, standin: StandIn) -> None:
     body = (
         b'{ "messages":[{"content":"\\uc548\xeb\x85\x95","role":"user"}],\n "model":"gpt-4o-mini"}'
     )
@@ -66,7 +82,7 @@ async def test_the_body_goes_out_byte_for_byte(hosted: Integrity, standin: Stand
 
 
 async def test_the_clients_own_key_and_cookies_stay_here(
-    hosted: Integrity, standin: StandIn
+    hosted: Provider, standin: StandIn
 ) -> None:
     own = {"authorization": "Bearer mine", "cookie": "a=b"}
     request = replace(chat(), headers={**chat().headers, **own})
@@ -76,7 +92,7 @@ async def test_the_clients_own_key_and_cookies_stay_here(
     await hosted.aclose()
 
 
-async def test_a_stream_is_passed_on_as_it_comes(hosted: Integrity) -> None:
+async def test_a_stream_is_passed_on_as_it_comes(hosted: Provider) -> None:
     started = time.perf_counter()
     response = await hosted.answer(faulty("slow_drip;size=40;seconds=0.005", stream=True))
     assert not isinstance(response.body, bytes)
@@ -111,7 +127,7 @@ MISLEADING = [
 
 @pytest.mark.parametrize(("fault", "error"), MISLEADING)
 async def test_a_plain_answer_is_right_or_an_error(
-    hosted: Integrity, fault: str, error: type[ApiError]
+    hosted: Provider, fault: str, error: type[ApiError]
 ) -> None:
     with pytest.raises(error):
         await hosted.answer(faulty(fault))
@@ -131,7 +147,7 @@ async def test_a_plain_answer_is_right_or_an_error(
     ],
 )
 async def test_an_error_keeps_its_status_and_speaks_openai(
-    hosted: Integrity, fault: str, status: int
+    hosted: Provider, fault: str, status: int
 ) -> None:
     response = await hosted.answer(faulty(fault))
     assert response.status == status
@@ -141,7 +157,7 @@ async def test_an_error_keeps_its_status_and_speaks_openai(
 
 
 @pytest.mark.parametrize("fault", ["gzip", "informational", "delay;seconds=0.1"])
-async def test_what_is_legal_works(hosted: Integrity, fault: str) -> None:
+async def test_what_is_legal_works(hosted: Provider, fault: str) -> None:
     assert await content_of(await hosted.answer(faulty(fault)))
     await hosted.aclose()
 
@@ -157,33 +173,33 @@ async def test_what_is_legal_works(hosted: Integrity, fault: str) -> None:
         "stream_stall",
     ],
 )
-async def test_a_stream_that_breaks_off_is_an_error(hosted: Integrity, fault: str) -> None:
+async def test_a_stream_that_breaks_off_is_an_error(hosted: Provider, fault: str) -> None:
     response = await hosted.answer(faulty(fault, stream=True))
     with pytest.raises(ApiError):
         await response.read()
     await hosted.aclose()
 
 
-async def test_a_stream_that_is_none_is_an_error(hosted: Integrity) -> None:
+async def test_a_stream_that_is_none_is_an_error(hosted: Provider) -> None:
     with pytest.raises(BadGateway):
         await hosted.answer(faulty("stream_not_streamed", stream=True))
     await hosted.aclose()
 
 
 @pytest.mark.parametrize("fault", ["stream_split", "stream_comments", "stream_glued"])
-async def test_legal_streams_are_passed_on(hosted: Integrity, fault: str) -> None:
+async def test_legal_streams_are_passed_on(hosted: Provider, fault: str) -> None:
     response = await hosted.answer(faulty(fault, stream=True))
     assert b"[DONE]" in await response.read()
     await hosted.aclose()
 
 
-async def test_an_error_event_of_the_upstream_reaches_the_client(hosted: Integrity) -> None:
+async def test_an_error_event_of_the_upstream_reaches_the_client(hosted: Provider) -> None:
     response = await hosted.answer(faulty("stream_error", stream=True))
     assert b'"error"' in await response.read()
     await hosted.aclose()
 
 
-async def test_leaving_hangs_up_on_the_upstream(hosted: Integrity, standin: StandIn) -> None:
+async def test_leaving_hangs_up_on_the_upstream(hosted: Provider, standin: StandIn) -> None:
     response = await hosted.answer(faulty("stream_endless", stream=True))
     assert not isinstance(response.body, bytes)
     async for _ in response.body:
