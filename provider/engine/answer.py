@@ -8,11 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from torch import Tensor
 
 from provider.engine.constraint import ConstraintState
 from provider.engine.detokenize import TextAssembler
 from provider.engine.drafts import Drafter
+from provider.engine.draws import WHOLE, Plan, Row, Rows
 from provider.engine.habits import Habits
 from provider.engine.loops import LoopGuard
 from provider.engine.prefix import common_length
@@ -32,6 +32,7 @@ from provider.errors import ApiError
 if TYPE_CHECKING:
     from provider.engine.adapters import Adapter
     from provider.engine.cache import Slot
+    from provider.engine.native.kernels import Kernels
 
 OnEvent = Callable[[Event | ApiError], None]
 
@@ -103,6 +104,7 @@ class Answer:
         force: bool = True,
         draft: bool = True,
         loop_tokens: int = 0,
+        kernels: Kernels | None = None,
     ) -> None:
         request = job.request
         self.job = job
@@ -120,7 +122,7 @@ class Answer:
         self.forced = 0
         self.finished: Literal["stop", "length"] | None = None
         self.constraint = constraint
-        self.sampler = RowSampler(request.sampling, index)
+        self.sampler = RowSampler(request.sampling, index, kernels)
         self._guard = LoopGuard(
             loop_tokens, vocabulary.token_bytes, lambda: vocabulary.token_classes
         )
@@ -188,6 +190,13 @@ class Answer:
         self.drafts = guess[:most]
         self.predicted = len(self.drafts) if predicted else 0
 
+    @property
+    def _asks(self) -> bool:
+        """Whether draws ask the constraint about single tokens first. (Before forced tokens have
+        been taken a mask has those alone, in the tokenizer's spelling, where the grammar would
+        permit any.)"""
+        return self._force and self.sampler.asks
+
     def learn(self, habits: Habits) -> None:
         """Leaves what it has written to the drafts of other answers."""
         if self._drafter is not None:
@@ -201,10 +210,18 @@ class Answer:
 
     def prepare(self) -> None:
         """Computes the constraint's mask for the next draw, if that will look at it."""
-        if self.constraint is not None and not self._forced and not self.sampler.greedy:
+        if self.constraint is not None and not self._forced and not self._asks:
             self.constraint.compute_mask()
 
-    def advance(self, logits: Tensor) -> None:
+    def plans(self) -> list[Plan]:
+        """What the rows of the next `advance` will be read for, if the drafts are right."""
+        rows = range(1 + len(self.drafts))
+        asked = self.constraint is not None
+        if self._top is not None or (asked and not self._asks):
+            return [WHOLE for _ in rows]
+        return [self.sampler.plan(self.generated + row, asked=asked) for row in rows]
+
+    def advance(self, logits: Rows) -> None:
         """Draws from the step's logits `[1 + drafts, vocabulary]` float32, after `prepare`.
 
         The first row follows the last pending token, each further one a draft; they are used as
@@ -236,7 +253,7 @@ class Answer:
         if self.finished is not None:
             self.job.end(self, self.finished)
 
-    def _draw(self, logits: Tensor, *, fresh: bool) -> None:
+    def _draw(self, logits: Row, *, fresh: bool) -> None:
         """One more token; `fresh` means that the constraint's mask is of an earlier position."""
         if self._forced:
             self._append(token := self._forced.popleft(), self._score(logits, token))
@@ -248,18 +265,18 @@ class Answer:
         self._append(token, self._score(logits, token))
         self._take_forced()
 
-    def _choose(self, logits: Tensor, *, fresh: bool) -> int:
-        """The token that is drawn. A mask costs far more than asking about one token, so greedy
-        rows ask about the most likely one first. (Before forced tokens have been taken a mask has
-        those alone, in the tokenizer's spelling, where the grammar would permit any.)"""
+    def _choose(self, logits: Row, *, fresh: bool) -> int:
+        """The token that is drawn. A mask costs far more than asking about one token, so that is
+        tried first, unless a loop has to be ended."""
         constraint = self.constraint
         if constraint is None:
             return self.sampler.choose(logits, self.generated, None)
-        if self.sampler.greedy:
-            if self._force and self._guard.idle(self.tokens, self.prompt):
-                best = self.sampler.choose(logits, self.generated, None)
-                if constraint.permits(best):
-                    return best
+        if self._asks:
+            if self._guard.idle(self.tokens, self.prompt):
+                permits = constraint.permits
+                token = self.sampler.choose_permitted(logits, self.generated, permits)
+                if token is not None:
+                    return token
             fresh = True
         if fresh:
             constraint.compute_mask()
@@ -297,7 +314,7 @@ class Answer:
         if self.constraint is not None and self.constraint.complete and not self._forced:
             self.finished = "stop"
 
-    def _score(self, logits: Tensor, token: int) -> TokenLogprob | None:
+    def _score(self, logits: Row, token: int) -> TokenLogprob | None:
         if self._top is None:
             return None
         return logprob(logits, token, self._top, self._vocabulary.token_bytes)

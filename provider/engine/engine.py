@@ -31,7 +31,7 @@ from provider.engine.limits import Limits
 from provider.engine.memory import cache_shape
 from provider.engine.prefix import PrefixCache
 from provider.engine.request import Done, Event, GenerationRequest
-from provider.engine.runners import runner_of
+from provider.engine.runners import own_kernels, runner_of
 from provider.engine.scheduler import Scheduler
 from provider.engine.space import Space
 from provider.engine.stats import Stats
@@ -69,6 +69,7 @@ class Engine:
         self.limits = limits or Limits()
         self._model = checkpoint.model
         self._runner = runner_of(checkpoint.model, native=self.limits.native)
+        self._kernels = own_kernels(checkpoint.model) if self.limits.native else None
         self._graphs = graphs_for(checkpoint.model, self._runner, self.limits)
         if self._graphs is None:
             self._shape = cache_shape(checkpoint.model, self.limits, self._runner.weight_bytes)
@@ -273,6 +274,7 @@ class Engine:
             force=self.limits.forced_tokens,
             draft=self.limits.drafts,
             loop_tokens=self.limits.loop_tokens,
+            kernels=self._kernels,
         )
 
     def scheduler(self) -> Scheduler:

@@ -28,11 +28,16 @@ def runner_of(model: PreTrainedModel, *, native: bool = True) -> Runner:
     """
     bound_shape_caches()
     if _RUNNER not in vars(model):
-        wanted = native and model.device.type == "cpu" and model.dtype is torch.bfloat16
-        own = kernels() if wanted else None
+        own = own_kernels(model) if native else None
         vars(model)[_RUNNER] = FusedRunner(model, own) if fits(model) else _general(model, own)
     runner: Runner = vars(model)[_RUNNER]
     return runner
+
+
+def own_kernels(model: PreTrainedModel) -> Kernels | None:
+    """The kernels that are compiled for this machine, if it has any for this model's numbers."""
+    fits_them = model.device.type == "cpu" and model.dtype is torch.bfloat16
+    return kernels() if fits_them else None
 
 
 def _general(model: PreTrainedModel, own: Kernels | None) -> ModelRunner:

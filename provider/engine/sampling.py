@@ -11,26 +11,33 @@ import hashlib
 import math
 import secrets
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from provider.engine.draws import BEST, WHOLE, DrawnRow, Plan, Row
+from provider.engine.native.kernels import Kernels
 from provider.engine.request import Sampling, TokenLogprob
+from provider.engine.urn import Urn
 
 _TOP = 256
 _FEW_WORDS = 256
 """Up to this many 32-token words of a mask, picking the allowed tokens beats masking the rest."""
 _GREEDY_BELOW = 1e-5
 """Temperatures below it are 0, as in vLLM: logits divided by less leave float32."""
+_TRIES = 8
+"""Tokens that are drawn and asked about before a mask is worth its cost."""
 
 
 class RowSampler:
     """Sampling state of one answer: penalties count what it has generated."""
 
-    def __init__(self, sampling: Sampling, index: int) -> None:
+    def __init__(self, sampling: Sampling, index: int, kernels: Kernels | None = None) -> None:
         self.sampling = sampling
+        self._kernels = kernels
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self._key = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=16).digest()
         self._counts: Counter[int] = Counter()
@@ -39,19 +46,33 @@ class RowSampler:
         self.greedy = sampling.temperature < _GREEDY_BELOW
         self.plain = not self._penalised and not self._bias
         """Whether the logits are used as they are (before temperature)."""
+        self.asks = self.greedy or sampling.top_p >= 1
+        """Whether `choose_permitted` may find a token."""
 
     def accept(self, token: int) -> None:
         """Counts a generated token (sampled or forced) for the penalties."""
         if self._penalised:
             self._counts[token] += 1
 
-    def choose(self, logits: Tensor, position: int, mask: NDArray[np.uint8] | None) -> int:
+    def plan(self, position: int, *, asked: bool) -> Plan:
+        """What the row for `position` will be read for; `asked`: by `choose_permitted` first."""
+        if not self.plain or (not self.greedy and self.sampling.top_p < 1):
+            return WHOLE
+        if self.greedy:
+            return BEST
+        return Plan(False, self.sampling.temperature, self._uniform(position, int(asked)))
+
+    def choose(self, logits: Row, position: int, mask: NDArray[np.uint8] | None) -> int:
         """The token at `position` of the answer.
 
         `logits` is `[vocabulary]` float32 and is not changed; `mask` has one bit per token, lowest
         first, None means that all are allowed. Raises ValueError if no token is allowed, and for
         logits that are not numbers.
         """
+        if isinstance(logits, DrawnRow):
+            if mask is None and logits.token is not None:
+                return logits.token
+            logits = logits.whole()
         values = logits if self.plain else self._adjust(logits.clone())
         if mask is None:
             return self._draw(values, position)
@@ -68,6 +89,35 @@ class RowSampler:
         allowed = torch.from_numpy(ids).to(values.device)
         return int(allowed[self._draw(values[allowed], position)])
 
+    def choose_permitted(
+        self, logits: Row, position: int, permits: Callable[[int], bool]
+    ) -> int | None:
+        """The token at `position` without a mask: `permits` is asked about few tokens one by one.
+
+        Tokens are drawn without replacement from the whole distribution until one is permitted.
+        That token is distributed as the permitted ones are among themselves, whatever was drawn
+        before it; so it is after `_TRIES` in vain, when None leaves the draw to `choose` with a
+        mask and a random number of its own. Greedy rows ask about their best token alone; None
+        too where `top_p` < 1, since a nucleus is one of permitted tokens.
+        """
+        if isinstance(logits, DrawnRow):
+            if logits.token is not None and (permits(logits.token) or self.greedy):
+                return logits.token if permits(logits.token) else None
+            logits = logits.whole()
+        values = logits if self.plain else self._adjust(logits.clone())
+        if self.greedy:
+            best = _best(values)
+            return best if permits(best) else None
+        if not self.asks:
+            return None
+        urn = Urn(values, self.sampling.temperature, self._kernels)
+        for number in range(_TRIES):
+            token = urn.draw(self._uniform(position, 1 + number))
+            if token is None or permits(token):
+                return token
+            urn.remove(token)
+        return None
+
     def _adjust(self, values: Tensor) -> Tensor:
         """OpenAI's penalties and logit_bias, before temperature."""
         if self._bias:
@@ -82,19 +132,24 @@ class RowSampler:
     def _draw(self, values: Tensor, position: int) -> int:
         if self.greedy:
             return _best(values)
-        scaled = values / self.sampling.temperature
+        temperature, uniform = self.sampling.temperature, self._uniform(position)
         if self.sampling.top_p < 1:
-            return _nucleus(scaled, self.sampling.top_p, self._uniform(position))
-        return _inverse(torch.softmax(scaled, -1), self._uniform(position))
+            return _nucleus(values / temperature, self.sampling.top_p, uniform)
+        token = Urn(values, temperature, self._kernels).draw(uniform)
+        if token is None:
+            raise ValueError("the model's logits are not numbers")
+        return token
 
-    def _uniform(self, position: int) -> float:
-        """A number in [0, 1) that depends on seed, answer and position only."""
-        drawn = hashlib.blake2b(position.to_bytes(8, "little"), key=self._key, digest_size=8)
+    def _uniform(self, position: int, number: int = 0) -> float:
+        """A number in [0, 1) that depends on seed, answer, position and `number` only."""
+        place = position + (number << 32)
+        drawn = hashlib.blake2b(place.to_bytes(8, "little"), key=self._key, digest_size=8)
         return (int.from_bytes(drawn.digest(), "little") >> 11) / (1 << 53)
 
 
-def logprob(logits: Tensor, token: int, top: int, token_bytes: list[bytes]) -> TokenLogprob:
+def logprob(logits: Row, token: int, top: int, token_bytes: list[bytes]) -> TokenLogprob:
     """Log-probability (nats) of `token` and of the `top` most likely ones under raw logits."""
+    logits = logits.whole() if isinstance(logits, DrawnRow) else logits
     scores = torch.log_softmax(logits, -1)
     best: tuple[tuple[int, bytes, float], ...] = ()
     if top:

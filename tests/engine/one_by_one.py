@@ -6,15 +6,18 @@ the engine, and nothing of batching, caching, packing, drafting or scheduling.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from provider.engine.constraint import ConstraintState, GrammarCache
 from provider.engine.detokenize import TextAssembler
 from provider.engine.request import GenerationRequest
-from provider.engine.sampling import RowSampler
+from provider.engine.sampling import RowSampler, _allowed
 from provider.engine.vocabulary import Vocabulary
 
 
@@ -53,7 +56,11 @@ def complete(
             if state:
                 state.compute_mask()
             logits = next_logits(model, [*request.prompt, *tokens])
-            token = sampler.choose(logits, len(tokens), state.mask if state else None)
+            mask = state.mask if state else None
+            drawn = None
+            if mask is not None and force:
+                drawn = sampler.choose_permitted(logits, len(tokens), _bit(mask))
+            token = sampler.choose(logits, len(tokens), mask) if drawn is None else drawn
             if state and token not in vocabulary.eos:
                 state.accept(token)
                 forced = state.forced() if force else []
@@ -70,6 +77,11 @@ def complete(
     if not text.stopped:
         shown += text.flush()
     return Expected(shown, reason, tuple(tokens))
+
+
+def _bit(mask: NDArray[np.uint8]) -> Callable[[int], bool]:
+    """Whether a token is allowed, asked of the mask."""
+    return lambda token: _allowed(mask, token)
 
 
 @torch.inference_mode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from provider.engine.linear import Linear
 from provider.engine.native import build
 from provider.engine.native import kernels as module
 from provider.engine.native.kernels import Kernels, kernels
+from provider.engine.urn import _weigh
 
 pytestmark = pytest.mark.skipif(
     shutil.which("cc") is None or not torch.cpu._is_avx512_bf16_supported(),
@@ -141,6 +144,36 @@ def test_a_damaged_library_is_made_again(tmp_path: Path, monkeypatch: pytest.Mon
         assert len(made.read_bytes()) == len(whole)
 
 
+def test_a_new_library_takes_the_place_of_those_that_nobody_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "sllm"
+    folder.mkdir(mode=0o700)
+    for name, age in (("kernels-old.so", 2.0), ("kernels-recent.so", 0.5), ("other.so", 2.0)):
+        (folder / name).write_bytes(b"")
+        at = time.time() - age * build.KEPT
+        os.utime(folder / name, (at, at))
+    build.library()
+    left = {path.name for path in folder.iterdir()}
+    assert {"kernels-recent.so", "other.so"} < left
+    assert len(left) == 3
+    (made,) = [path for path in folder.iterdir() if path.stat().st_size]
+    os.utime(made, (0, 0))
+    build.library()
+    assert time.time() - made.stat().st_mtime < 3600
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
+def test_clang_makes_the_same_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "clang")
+    theirs = Kernels(build.library(), 48)
+    assert module._multiplies(theirs)
+    assert module._attends_rightly(theirs)
+    assert module._weighs(theirs)
+
+
 def test_a_library_without_the_kernels_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +185,7 @@ def test_a_library_without_the_kernels_is_not_used(
     compiler.chmod(0o700)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(compiler))
-    with pytest.raises(build.NotBuilt, match="lacks one of product, attend"):
+    with pytest.raises(build.NotBuilt, match="lacks one of product, attend, weigh"):
         build.library()
 
 
@@ -211,3 +244,24 @@ def test_a_processor_without_the_instructions_loads_nothing(
     monkeypatch.setattr(torch.cpu, missing, lambda: False)
     monkeypatch.setattr(module, "library", lambda: pytest.fail("loaded"))
     assert module._made.__wrapped__() is None
+
+
+@pytest.mark.parametrize("tokens", [1, 16, 255, 256, 257, 5000])
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 2.0])
+def test_weights_are_summed_up_as_torch_does(own: Kernels, tokens: int, temperature: float) -> None:
+    values = 5 * torch.randn(tokens)
+    values[torch.rand(tokens) < 0.2] = -torch.inf
+    values[tokens // 2] = 3.0
+    sums, most = own.weigh(values, 1 / temperature)
+    theirs, largest = _weigh(values, temperature)
+    assert most == largest
+    torch.testing.assert_close(sums, theirs[: sums.shape[0]], rtol=1e-4, atol=1e-30)
+
+
+@pytest.mark.parametrize("at", [0, 17, 300, 510])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_logit_that_is_no_number_shows_in_the_sums(own: Kernels, at: int, bad: float) -> None:
+    values = torch.randn(511)
+    values[at] = bad
+    sums, _ = own.weigh(values, 1.0)
+    assert bool(sums[at // 256].isnan())

@@ -5,19 +5,13 @@
  * nor on other rows. Keys and values are widened once per block for all queries that read them. */
 
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 16
+#include "lanes.h"
+
 #define BLOCK 32    /* tokens whose keys and values lie in the nearest cache */
 #define WIDEST 256  /* of a head */
 #define TOGETHER 16 /* queries of one key/value head that share the widened block */
-
-typedef uint16_t bf16;
-typedef float f32 __attribute__((vector_size(64), aligned(4)));
-typedef int32_t i32 __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t u16 __attribute__((vector_size(32), aligned(2)));
 
 /* One row of the step. Keys and values are those of the first layer, `[token][kv_heads][dim]`. */
 typedef struct {
@@ -37,68 +31,23 @@ typedef struct {
     int64_t window; /* tokens that a query sees, itself included; 0 is all */
 } Head;
 
-INLINE f32 widen(const bf16 *from) {
-    u16 raw;
-    memcpy(&raw, from, sizeof raw);
-    return (f32)(__builtin_convertvector(raw, i32) << 16);
-}
-
-INLINE f32 all(float x) { return x - (f32){}; }
-
-INLINE f32 choose(i32 which, f32 yes, f32 no) {
-    return (f32)(((i32)yes & which) | ((i32)no & ~which));
-}
-
-INLINE f32 larger(f32 a, f32 b) { return choose(a > b, a, b); }
-
-/* exp(x) for x <= 0, within 2 units in the last place; 0 below -87, NaN for what is none. */
-INLINE f32 power(f32 x) {
-    i32 tiny = x < all(-87.0f);
-    x = choose(tiny, all(-87.0f), x);
-    f32 turns = x * 1.44269504f + 12582912.0f; /* rounds to an integer in the low bits */
-    i32 exponent = (i32)turns << 23;
-    turns -= 12582912.0f;
-    f32 rest = x - turns * 0.693145752f - turns * 1.42860677e-6f;
-    f32 y = all(1.98756913e-4f);
-    y = y * rest + 1.39819994e-3f;
-    y = y * rest + 8.33345205e-3f;
-    y = y * rest + 4.16657962e-2f;
-    y = y * rest + 1.66666657e-1f;
-    y = y * rest + 5.00000000e-1f;
-    y = y * rest * rest + rest + 1.0f;
-    return choose(tiny, all(0.0f), (f32)((i32)y + exponent));
-}
-
-INLINE float sum(f32 x) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; lane++) total += x[lane];
-    return total;
-}
-
-INLINE float largest(f32 x) {
-    float most = x[0];
-    for (int lane = 1; lane < LANES; lane++) most = x[lane] > most ? x[lane] : most;
-    return most;
-}
-
-/* Halves the lanes of two vectors: sums of neighbours, a's and b's in turn at `distance`. */
-#define JOIN(a, b, first, second) \
-    (__builtin_shuffle(a, b, (i32)first) + __builtin_shuffle(a, b, (i32)second))
+/* Halves the lanes of two vectors: sums of neighbours, a's and b's in turn at a distance. */
+#define EVEN 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define ODD 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+#define EVEN2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define ODD2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define EVEN4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define ODD4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LOW 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HIGH 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define JOIN(a, b, first, second) (SHUFFLE(a, b, first) + SHUFFLE(a, b, second))
 
 /* The sums of 16 vectors, one per lane. */
 INLINE f32 sums(f32 *v) {
-    static const i32 even = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
-    static const i32 odd = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
-    static const i32 even2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
-    static const i32 odd2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
-    static const i32 even4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
-    static const i32 odd4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
-    static const i32 low = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
-    static const i32 high = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
-    for (int i = 0; i < 16; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], even, odd);
-    for (int i = 0; i < 8; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], even2, odd2);
-    for (int i = 0; i < 4; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], even4, odd4);
-    return JOIN(v[0], v[1], low, high);
+    for (int i = 0; i < 16; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], EVEN, ODD);
+    for (int i = 0; i < 8; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], EVEN2, ODD2);
+    for (int i = 0; i < 4; i += 2) v[i / 2] = JOIN(v[i], v[i + 1], EVEN4, ODD4);
+    return JOIN(v[0], v[1], LOW, HIGH);
 }
 
 /* What one query has gathered so far: `out` is the weighted sum of values so far. */

@@ -4,11 +4,13 @@ Nothing here is needed: where there is no C compiler, or its work does not pass 
 engine computes with torch alone. The library is kept in `$XDG_CACHE_HOME/sllm` (`~/.cache/sllm`),
 named by what it was made of, and is loaded only if nobody else could have written it. The file ends
 with its own digest, which loaders pass over: one that was cut short or damaged would end the whole
-process when it is loaded, so it is made again.
+process when it is loaded, so it is made again. Libraries that nobody has used for a month are
+removed when a new one is made; a process that has loaded one keeps it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -17,13 +19,16 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl")
 BFLOAT16 = "-mavx512bf16"
-FUNCTIONS = ("product", "attend")
+FUNCTIONS = ("product", "attend", "weigh")
+KEPT = 30 * 24 * 3600.0
+"""Seconds that a library is kept after its last use: versions may take turns."""
 _PATIENCE = 60.0
 
 
@@ -34,12 +39,15 @@ class NotBuilt(Exception):
 def library() -> ctypes.CDLL:
     """The compiled kernels. Raises `NotBuilt`."""
     try:
-        sources = sorted(Path(__file__).parent.glob("*.c"))
-        made_of = b"\0".join([path.read_bytes() for path in sources]) + repr(FLAGS).encode()
+        read = sorted(Path(__file__).parent.glob("*.[ch]"))
+        made_of = b"\0".join([path.read_bytes() for path in read]) + repr(FLAGS).encode()
+        sources = [path for path in read if path.suffix == ".c"]
         path = _cache() / f"kernels-{hashlib.sha256(made_of).hexdigest()[:24]}.so"
         if not _whole(path):
             _compile(sources, path)
+            _remove_unused(path)
         _refuse_if_shared(path)
+        _note_use(path)
         built = ctypes.CDLL(str(path))
     except OSError as error:
         raise NotBuilt(f"the library cannot be loaded ({error})") from error
@@ -71,6 +79,22 @@ def _refuse_if_shared(path: Path) -> None:
     found = path.stat()
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotBuilt(f"{path} may be written by others; expected it to be this user's alone")
+
+
+def _note_use(path: Path) -> None:
+    """The file's time is when it was last used; a folder that cannot be written is no hindrance."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def _remove_unused(new: Path) -> None:
+    """Removes other libraries that were last used long ago. What is mapped stays until its
+    process ends, and one that is removed while another process is about to load it is made again.
+    """
+    for old in new.parent.glob("kernels-*.so"):
+        with contextlib.suppress(OSError):
+            if old != new and time.time() - old.stat().st_mtime > KEPT:
+                old.unlink()
 
 
 def _compile(sources: list[Path], path: Path) -> None:

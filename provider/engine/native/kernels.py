@@ -24,6 +24,9 @@ _lock = threading.Lock()
 WIDEST = 256
 """Most numbers of an attention head."""
 
+SUMMED = 256
+"""Tokens whose weights `Kernels.weigh` sums up together."""
+
 
 class Row(ctypes.Structure):
     """One row of a packed step: its new tokens, and where its keys and values lie in layer 0.
@@ -61,6 +64,18 @@ class Kernels:
             *(ctypes.c_float, ctypes.c_int64, ctypes.c_int64),
         ]
         self._attend.restype = None
+        self._weigh: Any = built.weigh
+        self._weigh.argtypes = [*[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_float]
+        self._weigh.restype = ctypes.c_float
+
+    def weigh(self, values: Tensor, scale: float) -> tuple[Tensor, float]:
+        """Sums of `exp((values - m) * scale)` by `SUMMED` neighbours of a float32 row, and its
+        maximum m. NaN and infinity make the sums that they are in NaN.
+        """
+        values = values.contiguous()
+        sums = values.new_empty(-(-values.shape[0] // SUMMED))
+        most = self._weigh(values.data_ptr(), sums.data_ptr(), values.shape[0], scale)
+        return sums, most
 
     def product(self, x: Tensor, weight: int, outputs: int) -> Tensor:
         """`x W^T` in bfloat16 for `x [rows, inputs]` and W at the address `weight`."""
@@ -138,7 +153,7 @@ def _made() -> Kernels | None:
     except NotBuilt as error:
         logger.info("the engine runs without kernels of its own: %s", error)
         return None
-    if not (_multiplies(kernels) and _attends_rightly(kernels)):
+    if not (_multiplies(kernels) and _attends_rightly(kernels) and _weighs(kernels)):
         logger.warning("the compiled CPU kernels compute something else; they are not used")
         return None
     return kernels
@@ -179,3 +194,14 @@ def _attends_rightly(kernels: Kernels) -> bool:
         if not bool(((out.double() - exact[first:]).abs() < 0.03).all()):
             return False
     return True
+
+
+def _weighs(kernels: Kernels) -> bool:
+    """Whether the weights of a row are summed up as they should be."""
+    chance = torch.Generator().manual_seed(0)
+    values = 9 * torch.randn(SUMMED + 85, generator=chance)
+    exact = ((values.double() - values.double().max()) * 0.7).exp()
+    parts = torch.stack([part.sum() for part in exact.split(SUMMED)])
+    sums, most = kernels.weigh(values, 0.7)
+    near = (sums.double() - parts).abs() <= 1e-5 * parts
+    return most == float(values.max()) and bool(near.all())
