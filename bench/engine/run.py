@@ -68,7 +68,7 @@ class Race:
         at = turn % max(1, len(self.workers))
         for worker in self.workers[at:] + self.workers[:at]:
             result = self._try(worker, lambda worker=worker: worker.run(case))
-            if result is not None:
+            if result is not None and result["tokens"]:
                 self.rows.setdefault((label, worker.name), []).append(result)
 
     def _try(self, worker: Worker, call: Any) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ WORKERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "ours": ("ours", "original", {}),
     "ours-no-drafts": ("ours", "original", {"DRAFTS": "0"}),
     "generate": ("generate", "llama", {}),
+    "serve": ("transformers_serve", "llama", {}),
     "vllm": ("vllm_cpu", "llama", {}),
     "llama": ("llama_cpp", "model.gguf", {}),
 }
