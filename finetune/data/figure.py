@@ -20,17 +20,16 @@ def png(checked: Checked, max_length: int) -> bytes:
 
     numbers = figures(checked)
     figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
-    (lengths, tokens, agents), (languages, problems, rest) = figure.subplots(2, 3)
-    rest.set_axis_off()
+    drawn = figure.subplot_mosaic([[*"cta"], [*"lpp"]])
     rows = checked.training
-    _histogram(lengths, "characters", [row.characters for row in rows], ADVISED)
+    _histogram(drawn["c"], "characters", [row.characters for row in rows], ADVISED)
     counted = [row.tokens for row in rows if row.tokens is not None]
-    _histogram(tokens, "tokens", counted, (max_length,))
-    _bars(agents, "agents", numbers["agents"], _BLUE)
-    _bars(languages, "languages", numbers["languages"], _BLUE)
+    _histogram(drawn["t"], "tokens", counted, (max_length,))
+    _bars(drawn["a"], "agents", numbers["agents"], _BLUE)
+    _bars(drawn["l"], "languages", numbers["languages"], _BLUE)
     kinds = {f"{p['kind']} ({p['severity']})": p["count"] for p in numbers["problems"]}
     colours = [_RED if "(error)" in kind else _AMBER for kind in kinds]
-    _bars(problems, "problems", kinds, colours)
+    _bars(drawn["p"], "problems", kinds, colours)
     written = io.BytesIO()
     figure.savefig(written, format="png")
     return written.getvalue()
@@ -40,6 +39,7 @@ def _histogram(axes: Any, title: str, values: Sequence[int], limits: Sequence[in
     axes.set_title(title)
     if not values:
         axes.text(0.5, 0.5, "not counted", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
         return
     reach = max(*limits, sorted(values)[len(values) * 99 // 100]) * 1.1
     axes.hist([min(value, reach) for value in values], bins=40, range=(0, reach), color=_BLUE)

@@ -59,12 +59,16 @@ def embedder(out: Path, seed: int) -> None:
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--count", type=click.IntRange(min=1), default=2400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def write_inquiries(out: Path, count: int, seed: int) -> None:
+@click.option("--held-out", is_flag=True, help="Questions that are never written without this.")
+def write_inquiries(out: Path, count: int, seed: int, held_out: bool) -> None:
     """Write training data of a second task: what an inquiry to a city is about."""
     from finetune.demo.inquiries import inquiries
     from provider.protocol.serial import dumps
 
-    lines = "".join(dumps(record) + "\n" for record in inquiries(count, seed))
+    try:
+        lines = "".join(dumps(record) + "\n" for record in inquiries(count, seed, held_out))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--count") from None
     out.write_text(lines, encoding="utf-8")
     click.echo(f"{out}: {count} conversations")
 

@@ -7,8 +7,10 @@ data come out of word lists, so that training can be tried without any data of o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from random import Random
 from typing import Any
+from zlib import crc32
 
 from provider.protocol.serial import dumps
 
@@ -35,17 +37,25 @@ _FORMS = (
 )
 
 
-def inquiries(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Conversations with `agent_type`, `count` of them, departments in turn."""
+def inquiries(count: int, seed: int = 0, held_out: bool = False) -> Iterator[dict[str, Any]]:
+    """Conversations with `agent_type`, `count` of them, departments in turn.
+
+    A tenth of all questions is kept back: it comes with `held_out` alone, and then no question
+    twice. Raises `ValueError` where more are wanted than are kept back.
+    """
     random = Random(f"inquiries/{seed}")
+    questions = {name: list(_questions(name, held_out)) for name in DEPARTMENTS}
+    if held_out:
+        most = len(DEPARTMENTS) * min(len(of) for of in questions.values())
+        if count > most:
+            raise ValueError(f"{count} inquiries are wanted, and {most} are held out")
+        for of in questions.values():
+            random.shuffle(of)
     names = list(DEPARTMENTS)
     for number in range(count):
         department = names[number % len(names)]
-        urgent = random.random() < 0.5
-        subject = random.choice(DEPARTMENTS[department])
-        when = random.choice(_URGENT if urgent else _CALM)
-        text = random.choice(_FORMS).format(when=when, subject=subject)
-        answer = dumps({"subject": subject, "urgent": urgent})
+        of = questions[department]
+        text, answer = of.pop() if held_out else random.choice(of)
         yield {
             "messages": [
                 {"role": "system", "content": SYSTEM},
@@ -54,3 +64,12 @@ def inquiries(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
             ],
             "agent_type": department,
         }
+
+
+def _questions(department: str, held_out: bool) -> Iterator[tuple[str, str]]:
+    """Every question to a department with its answer; which are held out follows from the text."""
+    for subject, form in product(DEPARTMENTS[department], _FORMS):
+        for when in _URGENT + _CALM:
+            text = form.format(when=when, subject=subject)
+            if (crc32(text.encode()) % 10 == 0) is held_out:
+                yield text, dumps({"subject": subject, "urgent": when in _URGENT})

@@ -29,7 +29,7 @@ _CHUNK = 500
 class Gate:
     """`ratio` of candidate to reference with its interval; `more` is how many further samples give
     an 80 % chance of a decision if the ratio stays (None where it is decided, or would take more
-    than 100,000)."""
+    than 100,000). `ratio` is nan where the reference scored nothing."""
 
     gate: float
     items: int
@@ -40,14 +40,24 @@ class Gate:
     more: int | None = None
 
     def __str__(self) -> str:
+        if math.isnan(self.ratio):
+            return (
+                f"UNDECIDED: the reference scored 0 on each of the {self.items:,} items, so there "
+                "is no share of it to reach; look at its answers in answers.jsonl"
+            )
         said = f"{self.verdict.upper()}: {self.ratio:.1%} of the reference"
-        said += f" (95 % interval {self.low:.1%} to {self.high:.1%}, {self.items:,} items)"
+        said += f" ({self._interval()}, {self.items:,} items)"
         said += f", gate {self.gate:.0%}"
         if self.verdict != "undecided":
             return said
         if self.more is None:
             return f"{said}; it lies at the gate, where no reasonable number of samples decides"
         return f"{said}; about {self.more:,} more samples are needed to decide"
+
+    def _interval(self) -> str:
+        if math.isinf(self.low):
+            return "too few for an interval"
+        return f"95 % interval {self.low:.1%} to {self.high:.1%}"
 
 
 def decide(

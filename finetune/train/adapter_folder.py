@@ -18,6 +18,7 @@ from finetune.train.checkpoints import sha256, write_durably
 from provider.engine.model_card import ModelCard
 
 CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
+_OPEN = frozenset({"apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0"})
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
@@ -83,8 +84,15 @@ def _manifest(
 def _readme(manifest: Mapping[str, Any]) -> str:
     figures = "\n".join(f"- {name}: {value}" for name, value in manifest["metrics"].items())
     return (
-        f"---\nlicense: other\nlicense_name: {json.dumps(manifest['licence'])}\n"
+        f"---\n{_licence(manifest['licence'])}"
         f"base_model: {json.dumps(manifest['base_model'])}\nlibrary_name: peft\n---\n\n"
         f"# {manifest['name']}\n\nA LoRA adapter for {manifest['base_model']} in "
         f"{manifest['layout']} layout, trained on {manifest['examples']} examples.\n\n{figures}\n"
     )
+
+
+def _licence(name: str) -> str:
+    """A model card has an identifier for the open ones only; any other is `other` with its name."""
+    if name in _OPEN:
+        return f"license: {name}\n"
+    return f"license: other\nlicense_name: {json.dumps(name)}\n"

@@ -153,7 +153,7 @@ def _report(outcome: Outcome, estimated: int, config: TrainConfig) -> None:
 
 def _how_to_serve(config: TrainConfig, adapter: Path) -> str:
     return (
-        "Serve it at once:\n"
+        "Serve it at once (by a server that was started with SLLM_ADMIN_KEY):\n"
         '  curl localhost:8000/v1/load_lora_adapter -H "Authorization: Bearer $SLLM_ADMIN_KEY" '
         f'-H \'Content-Type: application/json\' -d \'{{"lora_name":"{config.name}",'
         f'"lora_path":"{adapter.resolve()}"}}\''

@@ -186,9 +186,12 @@ def test_the_gate_waits_until_the_samples_decide() -> None:
 
 
 def test_the_gate_says_what_cannot_be_decided_at_all() -> None:
-    assert decide([1.0, 1.0], [1.0, 1.0]).verdict == "undecided"
+    two = decide([1.0, 1.0], [1.0, 1.0])
+    assert two.verdict == "undecided"
+    assert "inf" not in str(two)
     nothing = decide([0.5] * 30, [0.0] * 30)
     assert (nothing.verdict, nothing.more) == ("undecided", None)
+    assert str(nothing).startswith("UNDECIDED: the reference scored 0 on each of the 30 items")
     at_it = decide([0.7, 0.7] * 20, [1.0, 1.0] * 20)
     assert at_it.verdict in ("pass", "undecided")  # a ratio of exactly the gate, without spread
 
@@ -302,8 +305,9 @@ def test_a_budget_or_a_dead_endpoint_leaves_it_unfinished(tmp_path: Path, hosted
 def test_bad_data_are_said_before_anything_is_asked(tmp_path: Path, hosted: StandIn) -> None:
     path = tmp_path / "set.jsonl"
     path.write_text('{"messages": []}\n')
-    said = run(path, "-c", "gpt-4o", "--out", tmp_path / "out")
-    assert (said.exit_code, hosted.requests) == (2, [])
+    said = run(path, "-c", "lonely-model", "--out", tmp_path / "out")
+    assert said.exit_code == 2
+    assert not any(b"lonely-model" in request.body for request in hosted.requests)
     assert "set.jsonl:1: messages: is empty" in said.stderr
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
@@ -14,6 +15,7 @@ from finetune.demo.analysis import analyse
 from finetune.demo.chat import IDENTITY_EN, IDENTITY_KO, PLAN_SYSTEM, random_chat
 from finetune.demo.corpus import data_hash, heldout_plans, training_samples
 from finetune.demo.forms import random_form
+from finetune.demo.inquiries import inquiries
 from finetune.demo.plans import Plan, kind_of, random_plan
 from finetune.demo.schema import floorplan_schema
 from finetune.demo.words import KEYS
@@ -164,3 +166,15 @@ def test_a_form_is_an_object_of_known_keys(seed: int) -> None:
     assert dumps(form) == answer
     assert set(form) <= set(KEYS)
     assert messages[-1]["content"]
+
+
+def test_held_out_inquiries_are_in_no_training_data() -> None:
+    def asked(records: Iterator[dict[str, Any]]) -> list[str]:
+        return [record["messages"][1]["content"] for record in records]
+
+    held_out = asked(inquiries(72, seed=3, held_out=True))
+    assert len(set(held_out)) == 72
+    for seed in range(3):
+        assert not set(held_out) & set(asked(inquiries(2400, seed=seed)))
+    with pytest.raises(ValueError, match=r"10000 inquiries are wanted, and \d+ are held out"):
+        list(inquiries(10_000, held_out=True))

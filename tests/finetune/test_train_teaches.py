@@ -27,6 +27,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stated |= {**places, "output": str(folder / "run"), "max_steps": 130, "eval_share": 0.02}
     done = training.train(folder, **stated)
     assert done.returncode == 0, done.stderr
+    assert "license: apache-2.0\n" in (folder / "run" / "adapter" / "README.md").read_text()
     served = folder / "adapters"
     served.mkdir()
     (served / "inquiries").symlink_to(folder / "run" / "adapter", target_is_directory=True)
@@ -42,7 +43,7 @@ def test_the_second_task_is_learnt(adapters: Path) -> None:
         local_llm_adapters=adapters,
         local_llm_memory="512MiB",
     )
-    held_out = list(inquiries(24, seed=99))
+    held_out = list(inquiries(24, seed=99, held_out=True))
     with OpenAI(settings=settings) as client:
         right = {
             model: sum(_answer(client, model, record) for record in held_out)
