@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from provider.base import Provider
 from provider.factory import tracer
 from server import health, openapi, paths
 from server.auth import Keys
+from server.azure import AzurePaths
 from server.boundary import Boundary
 from server.carry import Carrier
 from server.drain import Drain
@@ -59,6 +62,7 @@ def create_app(provider: Provider, settings: Settings) -> FastAPI:
     _add_api(app, carrier)
     replace_default_handlers(app)
     app.add_middleware(Boundary, metrics=metrics, spans=spans(tracer(settings)))
+    app.add_middleware(AzurePaths)
     if settings.sllm_cors_origins:
         _allow_origins(app, settings.sllm_cors_origins)
     return app
@@ -106,27 +110,20 @@ def _add_operations(app: FastAPI, carrier: Carrier, drain: Drain, metrics: Metri
 def _add_api(app: FastAPI, carrier: Carrier) -> None:
     """The paths that are documented, then every other one of the API."""
 
-    def add(path: str, method: str, **how: Any) -> None:
-        async def carry(request: Request) -> Response:
-            return carrier.response(path, **how)
+    def add(path: str, methods: list[str], endpoint: ASGIApp) -> None:
+        app.router.routes.append(Route(path, endpoint, methods=methods))
 
-        app.add_api_route(path, carry, methods=[method])
+    def carried(path: str, method: str, **how: Any) -> None:
+        add(path, [method], carrier.endpoint(path, **how))
 
-    add(paths.CHAT, "POST", json=True)
-    add(paths.EMBEDDINGS, "POST", json=True)
-    add(paths.MODELS, "GET")
-    add(paths.MODELS + "/{model:path}", "GET")
-    add(paths.LOAD_ADAPTER, "POST", json=True, admin=True)
-    add(paths.UNLOAD_ADAPTER, "POST", json=True, admin=True)
-
-    async def carry_admin(request: Request) -> Response:
-        return carrier.response(paths.ADMIN, admin=True)
-
-    async def carry_other(request: Request) -> Response:
-        return carrier.response("/v1/{other}")
-
-    app.add_api_route(paths.ADMIN, carry_admin, methods=["GET", "PUT"])
-    app.add_api_route("/v1/{other:path}", carry_other, methods=_ANY)
+    carried(paths.CHAT, "POST", json=True)
+    carried(paths.EMBEDDINGS, "POST", json=True)
+    carried(paths.MODELS, "GET")
+    carried(paths.MODELS + "/{model:path}", "GET")
+    carried(paths.LOAD_ADAPTER, "POST", json=True, admin=True)
+    carried(paths.UNLOAD_ADAPTER, "POST", json=True, admin=True)
+    add(paths.ADMIN, ["GET", "PUT"], carrier.endpoint(paths.ADMIN, admin=True))
+    add("/v1/{other:path}", _ANY, carrier.endpoint("/v1/{other}"))
 
 
 def _allow_origins(app: FastAPI, origins: list[str]) -> None:
@@ -134,6 +131,6 @@ def _allow_origins(app: FastAPI, origins: list[str]) -> None:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-request-id"],
-        expose_headers=["x-request-id", "retry-after"],
+        allow_headers=["*"],  # the SDKs add headers of their own (x-stainless-...)
+        expose_headers=["x-request-id", "retry-after", "x-ignored-params", "x-portability"],
     )

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provider.base import ApiRequest, ApiResponse, ByteStream, Provider
 from provider.errors import NotFound, UpstreamTimeout
 from server import paths
 from server.auth import Caller, Keys
+from server.azure import DEPLOYMENT, with_model
 from server.body import read_body, require_json
 from server.drain import Drain
 from server.errors import ClientGone, not_allowed
@@ -52,10 +52,10 @@ class Carrier:
     limits: Limits
     drain: Drain
 
-    def response(self, route: str, *, json: bool = False, admin: bool = False) -> Response:
-        """The response of a route: `json` bodies are checked for their type, `admin` callers for
-        the admin key."""
-        return _Carried(self, route, json, admin)
+    def endpoint(self, route: str, *, json: bool = False, admin: bool = False) -> ASGIApp:
+        """What answers a route: `json` bodies are checked for their type, `admin` callers for the
+        admin key."""
+        return _Endpoint(self, route, json, admin)
 
 
 class _StoppedReading(ClientGone):
@@ -66,11 +66,11 @@ def _nothing() -> None:
     """Stands in where the HTTP server offers no way to drop a connection."""
 
 
-class _Carried(Response):
-    """A response that is made while it is sent."""
+class _Endpoint:
+    """Answers the requests of one route: plain ASGI, because there is nothing that FastAPI would
+    read out of a request which is carried as it is."""
 
     def __init__(self, carrier: Carrier, route: str, json: bool, admin: bool) -> None:
-        super().__init__()
         self._carrier, self._route, self._json, self._admin = carrier, route, json, admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +111,8 @@ class _Carried(Response):
             seconds=settings.sllm_read_timeout,
         )
         exchange.bytes_in = len(body)
+        if deployment := scope.get(DEPLOYMENT):
+            body = with_model(body, deployment)
         deadline = time.monotonic() + settings.sllm_request_timeout
         return ApiRequest(
             method=exchange.method,

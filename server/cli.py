@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -191,11 +191,24 @@ def status(url: str | None, key: str | None, env_file: Path | None) -> None:
     except NoServer as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{address}: {body.get('status')}")
-    for name, value in body.items():
-        if name != "status":
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"  {name:<12} {shown}")
+    body.pop("status", None)
+    body.get("providers", {}).pop("history", None)  # `sllm switch` prints it
+    click.echo("\n".join(_outlined(body)))
     sys.exit(0 if code == 200 else 1)
+
+
+def _outlined(facts: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
+    """One fact a line, what belongs to one indented below it."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield f"{'  ' * depth}{name}"
+            yield from _outlined(value, depth + 1)
+        elif isinstance(value, float):
+            yield f"{'  ' * depth}{name:<{width}}  {value:,.{0 if value.is_integer() else 2}f}"
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{'  ' * depth}{name:<{width}}  {shown}"
 
 
 def _address(url: str | None, env_file: Path | None) -> str:

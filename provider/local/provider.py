@@ -81,7 +81,7 @@ class LocalProvider:
         path = MODEL if request.path.startswith(MODEL) else request.path
         methods = _ROUTES.get(path)
         if methods is None:
-            raise NotFound(f"Invalid URL ({request.method} {request.path})")
+            raise NotFound(f"Invalid URL ({request.method} {request.path}){_instead(path)}")
         if request.method not in methods:
             raise MethodNotAllowed(
                 f"Not allowed to {request.method} on {request.path} (HINT: Perhaps you meant to "
@@ -199,3 +199,15 @@ _ROUTES: dict[str, dict[str, Route]] = {
     "/v1/load_lora_adapter": {"POST": LocalProvider._load_adapter},
     "/v1/unload_lora_adapter": {"POST": LocalProvider._unload_adapter},
 }
+
+_OTHER_API = ("/v1/responses", "/v1/completions", "/v1/assistants", "/v1/threads")
+
+
+def _instead(path: str) -> str:
+    """The way out for a client that speaks another of OpenAI's interfaces to a model."""
+    if not path.startswith(_OTHER_API):
+        return ""
+    return (
+        ". The local provider answers /v1/chat/completions; tell the client to use the chat "
+        "completions API."
+    )

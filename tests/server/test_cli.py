@@ -82,7 +82,9 @@ def test_models_and_status_of_a_running_server(standin: StandIn) -> None:
         status = sllm("status", "--url", url + "/v1")
         models = sllm("models", "--url", url)
     assert status.returncode == 0
-    assert "ready" in status.stdout
+    assert f"{url}: ready" in status.stdout
+    assert "\n  providers\n" in status.stdout
+    assert "{" not in status.stdout
     assert models.returncode == 0, models.stderr
     assert "gpt-4o-mini" in models.stdout
     nobody = sllm("status", "--url", url)

@@ -223,7 +223,7 @@ async def test_cors_is_off_unless_an_origin_is_named(client: Client, scripted: S
     preflight = {
         "origin": "https://app.example",
         "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization,content-type",
+        "access-control-request-headers": "authorization,content-type,x-stainless-os",
     }
     async with client() as c:
         assert (await c.options(CHAT, headers=preflight)).status_code == 405
@@ -234,6 +234,7 @@ async def test_cors_is_off_unless_an_origin_is_named(client: Client, scripted: S
         foreign = await c.options(CHAT, headers={**preflight, "origin": "https://evil.example"})
         failed = await c.post(CHAT, content=b"{", headers={"origin": "https://app.example"})
     assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    assert "x-stainless-os" in allowed.headers["access-control-allow-headers"]
     assert "access-control-allow-origin" not in foreign.headers
     assert failed.headers["access-control-allow-origin"] == "https://app.example"
 
