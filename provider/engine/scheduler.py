@@ -19,6 +19,7 @@ from torch import Tensor
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
 from provider.engine.drafts import CostModel
+from provider.engine.draws import Draws, Rows, rows_of
 from provider.engine.habits import History
 from provider.engine.runner import Runner, Step
 from provider.engine.space import Space
@@ -150,8 +151,9 @@ class Scheduler:
         # Counted before anything can fail: an answer that is ended in between forgets its tokens
         # and drafts, and its rows must not become its neighbour's.
         rows = [1 + len(a.drafts) if count == a.pending else 0 for a, count in chosen]
+        drawn_rows = rows_of(logits, [plan for answer in drawing for plan in answer.plans()])
         self._prepare(drawing)
-        self._take(chosen, rows, logits)
+        self._take(chosen, rows, drawn_rows)
         drawn = sum(answer.generated for answer, _ in chosen) - before
         self._stats.forced_tokens += sum(answer.forced for answer, _ in chosen) - forced
         seconds = time.perf_counter() - started
@@ -191,7 +193,7 @@ class Scheduler:
                 logger.exception("a constraint failed")
                 self._fail(answer.job, ServerError("The engine failed on this request."))
 
-    def _take(self, chosen: Chosen, rows: list[int], logits: Tensor) -> None:
+    def _take(self, chosen: Chosen, rows: list[int], logits: Tensor | Draws) -> None:
         """Gives every answer its rows of the logits; one without rows is still being read in."""
         row = 0
         for (answer, count), own in zip(chosen, rows, strict=True):
@@ -205,7 +207,7 @@ class Scheduler:
             row += own
         self._running = [answer for answer in self._running if answer.slot is not None]
 
-    def _advance(self, answer: Answer, logits: Tensor) -> None:
+    def _advance(self, answer: Answer, logits: Rows) -> None:
         try:
             self._stats.draft_tokens += len(answer.drafts)
             answer.advance(logits)
