@@ -15,14 +15,14 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from provider.base import ApiRequest, ApiResponse, ByteStream, Provider, warm_up
+from provider.base import ApiRequest, ApiResponse, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
@@ -32,7 +32,9 @@ from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
 from provider.protocol.constraints import CALLING, constraint
 from provider.protocol.conversation import conversation
-from provider.protocol.normal import normal_chunk, normal_completion, normal_error, normal_models
+from provider.protocol.dialect import spelt
+from provider.protocol.normal import normal_completion, normal_error, normal_models
+from provider.remote_stream import NormalStream, fewer_than
 from provider.remote_turn import Declined, Turn, untooled
 from provider.streams import primed
 
@@ -74,11 +76,12 @@ class Remote:
         body = {**untooled(request.json), "model": model}
         if asked.tools.mode in CALLING:
             return await self._with_tools(request, asked, body)
-        response = await self._ask(request.with_json({**body, "messages": conversation(asked)}))
+        sent = spelt({**body, "messages": conversation(asked)}, self._maker)
+        response = await self._ask(request.with_json(sent))
         predicted = request.json.get("prediction") is not None
         if isinstance(response.body, bytes):
-            return _normal(response, lambda body: normal_completion(body, predicted))
-        return replace(response, body=_NormalStream(response.body, asked.include_usage, predicted))
+            return _normal(response, lambda body: _complete(body, asked.n, predicted))
+        return replace(response, body=NormalStream(response.body, asked, predicted))
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -96,7 +99,7 @@ class Remote:
         order = self._order()  # one for the whole turn: it is in the first server's cache
 
         async def ask(sent: Mapping[str, Any]) -> ApiResponse:
-            return await self._ask(request.with_json(sent), order)
+            return await self._ask(request.with_json(spelt(sent, self._maker)), order)
 
         turn = Turn(ask, asked, body, by_schema(asked), exact_counts=self._maker == "vllm")
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], "")
@@ -150,6 +153,7 @@ class Remote:
     async def _ask(self, request: ApiRequest, order: Sequence[int] = ()) -> ApiResponse:
         """The first answer of the servers in `order`, by default the next server first. One that
         cannot be reached, breaks off before it has said anything, or has no room is passed over."""
+        request = request.with_headers(_headers(request.headers))
         failure: ApiError | None = None
         answer: ApiResponse | None = None
         for number in order or self._order():
@@ -173,48 +177,24 @@ class Remote:
         return sorted(numbers, key=lambda number: self._down_since.get(number, lately) > lately)
 
 
-class _NormalStream:
-    """Another server's events as OpenAI would send them."""
-
-    def __init__(self, body: ByteStream, usage: bool, predicted: bool) -> None:
-        self._body, self._usage, self._predicted = body, usage, predicted
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        rest = b""
-        async for piece in self._body:
-            *lines, rest = (rest + piece).split(b"\n")
-            events = b"".join(_event(line, self._usage, self._predicted) for line in lines)
-            if events:
-                yield events
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
-
-
-def _event(line: bytes, usage: bool, predicted: bool) -> bytes:
-    """One line of a stream; comments and event names, which OpenAI does not send, are dropped."""
-    data = line.removeprefix(b"data:").strip()
-    if not line.startswith(b"data:") or not data:
-        return b""
-    if data == b"[DONE]":
-        return b"data: [DONE]\n\n"
-    read = json.loads(data)
-    chunk = normal_error(read, 500) if "error" in read else normal_chunk(read, predicted)
-    if usage and "error" not in chunk:
-        chunk.setdefault("usage", None)
-    return (
-        b"data: "
-        + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
-        + (b"\n\n")
-    )
-
-
 def _normal(response: ApiResponse, shape: Any) -> ApiResponse:
     body: Mapping[str, Any] = json.loads(response.body) if response.body else {}  # type: ignore[arg-type]
     kept = {k: v for k, v in response.headers.items() if k in {"retry-after", "x-request-id"}}
     if response.status >= 400:
         return ApiResponse.from_json(normal_error(body, response.status), response.status, kept)
     return ApiResponse.from_json(shape(body), response.status, kept)
+
+
+def _complete(body: Mapping[str, Any], n: int, predicted: bool) -> dict[str, Any]:
+    if len(body["choices"]) != n:
+        raise fewer_than(n)
+    return normal_completion(body, predicted)
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Without our request's id: a turn may be several requests to the server, vLLM names its work
+    by that header, and llama-cpp-python takes nothing there but a UUID (400 without a word)."""
+    return {name: value for name, value in headers.items() if name != "x-request-id"}
 
 
 def _check(asked: ChatRequest) -> None:

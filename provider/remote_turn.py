@@ -27,6 +27,7 @@ from provider.protocol.chat import ChatRequest
 from provider.protocol.conversation import conversation
 from provider.protocol.normal import normal_error
 from provider.protocol.tools import OPEN
+from provider.remote_stream import fewer_than
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[ApiResponse]]
 """Sends a body and gives the answer, errors included."""
@@ -99,6 +100,8 @@ class Turn:
                     yield Finished(index, _reason(choice))
                 if calling and not listening:
                     break
+        if listening:
+            raise fewer_than(self.chat.n)
         self._tally.close()
 
     async def _called(self, index: int) -> AsyncGenerator[Event, None]:
@@ -133,6 +136,7 @@ class Turn:
     ) -> AsyncGenerator[Piece | Finished, None]:
         """Answers that are held to the bound."""
         written: list[Writing] = [self.bound.writing() for _ in range(n)]
+        open_answers = set(range(n))
         async with aclosing(self._chunks(body)) as chunks:
             async for choice in chunks:
                 index, tokens = choice["index"], _tokens(choice)
@@ -143,7 +147,10 @@ class Turn:
                 if text or tokens:
                     yield Piece(index, text, tokens)
                 if ended:
+                    open_answers.discard(index)
                     yield Finished(index, _reason(choice))
+        if open_answers:
+            raise fewer_than(n)
         self._tally.close()
 
     async def _chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -240,7 +247,9 @@ def _tokens(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
             -1,
             _data(token),
             token["logprob"],
-            tuple((-1, _data(other), other["logprob"]) for other in token["top_logprobs"]),
+            tuple(
+                (-1, _data(other), other["logprob"]) for other in token.get("top_logprobs") or ()
+            ),
         )
         for token in content
     )

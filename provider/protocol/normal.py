@@ -141,8 +141,25 @@ def _usage(usage: Mapping[str, Any], predicted: bool) -> dict[str, Any]:
 
 
 def _logprobs(logprobs: Any) -> Any:
-    """A refusal has logprobs of its own in OpenAI's shape, null where nothing was refused."""
-    return {"refusal": None, **logprobs} if isinstance(logprobs, Mapping) else None
+    """A refusal has logprobs of its own in OpenAI's shape, null where nothing was refused; a token
+    without bytes (llama.cpp) has those of its text."""
+    if not isinstance(logprobs, Mapping):
+        return None
+    content = logprobs.get("content")
+    tokens = content and [
+        {
+            **_bytes(token),
+            "top_logprobs": [_bytes(other) for other in token.get("top_logprobs") or ()],
+        }
+        for token in content
+    ]
+    return {"refusal": None, **logprobs, "content": tokens}
+
+
+def _bytes(token: Mapping[str, Any]) -> dict[str, Any]:
+    if token.get("bytes") is not None:
+        return dict(token)
+    return {**token, "bytes": list(str(token["token"]).encode())}
 
 
 def _reason(reason: Any) -> str | None:

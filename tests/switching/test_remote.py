@@ -148,6 +148,13 @@ async def test_what_the_other_server_would_ignore_is_refused_here() -> None:
     assert server.requests == []
 
 
+async def test_our_request_id_stays_here() -> None:
+    server = Vllm()
+    asked = chat().with_headers({"x-request-id": "req_1", "traceparent": "00-1-2-01"})
+    await remote(server).answer(asked)
+    assert dict(server.requests[0].headers) == {"traceparent": "00-1-2-01"}
+
+
 async def test_an_unknown_model_is_not_found() -> None:
     with pytest.raises(ModelNotFound):
         await remote(Vllm()).answer(chat(model="nope"))
