@@ -26,7 +26,7 @@ from provider.base import ApiRequest, ApiResponse, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
-from provider.protocol import chat, replies, sse
+from provider.protocol import breach, chat, replies, sse
 from provider.protocol.bound import by_schema
 from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
@@ -80,7 +80,7 @@ class Remote:
         response = await self._ask(request.with_json(sent))
         predicted = request.json.get("prediction") is not None
         if isinstance(response.body, bytes):
-            return _normal(response, lambda body: _complete(body, asked.n, predicted))
+            return _normal(response, lambda body: _complete(body, asked, predicted))
         return replace(response, body=NormalStream(response.body, asked, predicted))
 
     async def aclose(self) -> None:
@@ -185,10 +185,15 @@ def _normal(response: ApiResponse, shape: Any) -> ApiResponse:
     return ApiResponse.from_json(shape(body), response.status, kept)
 
 
-def _complete(body: Mapping[str, Any], n: int, predicted: bool) -> dict[str, Any]:
-    if len(body["choices"]) != n:
-        raise fewer_than(n)
-    return normal_completion(body, predicted)
+def _complete(body: Mapping[str, Any], asked: ChatRequest, predicted: bool) -> dict[str, Any]:
+    """Raises `BadGateway` for fewer answers than asked for, or one that broke its schema."""
+    completion = normal_completion(body, predicted)
+    if len(completion["choices"]) != asked.n:
+        raise fewer_than(asked.n)
+    for choice in completion["choices"]:
+        if choice["finish_reason"] == "stop":
+            breach.check_answer(asked, choice["message"]["content"] or "")
+    return completion
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from provider.base import ApiResponse
 from provider.engine.request import Done, Event, Finished, Piece, TokenLogprob, Usage
 from provider.errors import BadGateway
 from provider.events import EventReader
+from provider.protocol import breach
 from provider.protocol.bound import Bound, Writing
 from provider.protocol.chat import ChatRequest
 from provider.protocol.conversation import conversation
@@ -136,10 +137,13 @@ class Turn:
     ) -> AsyncGenerator[Piece | Finished, None]:
         """Answers that are held to the bound."""
         written: list[Writing] = [self.bound.writing() for _ in range(n)]
-        open_answers = set(range(n))
+        unfinished = dict.fromkeys(range(n), "")
         async with aclosing(self._chunks(body)) as chunks:
             async for choice in chunks:
                 index, tokens = choice["index"], _tokens(choice)
+                if index not in unfinished:
+                    continue
+                unfinished[index] += _text(choice)
                 text = written[index].feed(_text(choice))
                 ended = choice.get("finish_reason") is not None
                 if ended:
@@ -147,9 +151,11 @@ class Turn:
                 if text or tokens:
                     yield Piece(index, text, tokens)
                 if ended:
-                    open_answers.discard(index)
+                    whole = unfinished.pop(index)
+                    if _reason(choice) == "stop" and "stop" not in body:
+                        breach.check(self.bound.schema, whole)
                     yield Finished(index, _reason(choice))
-        if open_answers:
+        if unfinished:
             raise fewer_than(n)
         self._tally.close()
 

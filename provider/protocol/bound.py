@@ -20,8 +20,9 @@ class Writing(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """`fields` go into the request, `instructions` to the model."""
+    """`fields` go into the request, `instructions` to the model; the answer is held to `schema`."""
 
+    schema: Mapping[str, Any]
     fields: Mapping[str, Any]
     writing: Callable[[], Writing]
     instructions: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ def by_schema(chat: ChatRequest) -> Bound:
     )
     form = {"name": "tool_calls", "strict": True, "schema": schema}
     return Bound(
+        schema,
         {"response_format": {"type": "json_schema", "json_schema": form}},
         lambda: envelope.Transcriber(or_text=or_text),
         () if or_text else (envelope.INSTRUCTION,),

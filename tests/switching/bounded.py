@@ -21,7 +21,7 @@ class Bounded:
     must fulfil unless `lax`. A str is an answer, a tuple the answers of n; letters come one by one.
 
     `owner` is who made it; vLLM alone counts tokens while it streams. `breaks` is after how many
-    events the stream of a held answer breaks off.
+    events the stream of a held answer breaks off; `ignores_n` is to answer once whatever is asked.
     """
 
     def __init__(
@@ -34,11 +34,13 @@ class Bounded:
         reason: str = "stop",
         breaks: int | None = None,
         refusal: ApiResponse | None = None,
+        ignores_n: bool = False,
     ) -> None:
         self.owner, self.lax, self.reason, self.breaks = owner, lax, reason, breaks
         self.requests: list[dict[str, Any]] = []
         self.streams: list[Pieces] = []
         self._free, self._held, self._refusal = free, list(held), refusal
+        self._ignores_n = ignores_n
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         if request.path == "/v1/models":
@@ -49,11 +51,11 @@ class Bounded:
         if body.get("tools") or body.get("functions"):
             return _error(NO_TOOLS)
         form = body.get("response_format") or {"type": "text"}
-        said = self._free if form["type"] == "text" else self._bound(form["json_schema"]["schema"])
+        said = self._free if form["type"] == "text" else self._bound(_schema(form))
         if form["type"] != "text" and self._refusal is not None:
             return self._refusal
         texts = (said,) if isinstance(said, str) else said
-        assert len(texts) == (body.get("n") or 1)
+        assert self._ignores_n or len(texts) == (body.get("n") or 1)
         stream = Pieces(self._events(texts, body, broken=form["type"] != "text"))
         self.streams.append(stream)
         return ApiResponse(200, {"content-type": "text/event-stream"}, stream)
@@ -88,6 +90,10 @@ class Bounded:
         choice = {"index": index, "delta": delta, "finish_reason": None, "token_ids": None, **more}
         counted = {"usage": _usage(count)} if self.owner == "vllm" else {}
         return _sent({**_HEAD, "choices": [choice], **counted})
+
+
+def _schema(form: dict[str, Any]) -> Any:
+    return form["schema"] if form["type"] == "json_object" else form["json_schema"]["schema"]
 
 
 def _sent(chunk: dict[str, Any]) -> bytes:

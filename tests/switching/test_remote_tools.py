@@ -215,6 +215,45 @@ async def test_a_server_that_ignores_the_schema_is_refused() -> None:
             await remote(server).answer(chat(tools=TOOLS, tool_choice="required", stream=stream))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_or_an_answer_that_breaks_its_schema_is_never_told_as_whole(
+    stream: bool,
+) -> None:
+    """What llama.cpp does with bounds of numbers: it takes the schema and ignores them."""
+    wrong = '{"city": "Berlin"}'
+    called = {"tools": TOOLS, "tool_choice": "required"}
+    for text, more in (
+        (envelope("get_time").replace(SEOUL, wrong), called),
+        (wrong, {"response_format": FORM}),
+    ):
+        server = Bounded(held=[text], lax=True)
+        with pytest.raises(BadGateway, match="does not hold at '"):
+            await (await remote(server).answer(chat(stream=stream, **more))).read()
+
+
+async def test_an_answer_that_its_stop_string_cut_is_no_breach() -> None:
+    server = Bounded(held=['{"city'], lax=True)
+    response = await remote(server).answer(chat(response_format=FORM, stop=['"'], stream=True))
+    assert b"[DONE]" in await response.read()
+
+
+async def test_a_server_that_ignores_n_is_refused() -> None:
+    for more in ({}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": "required"}):
+        server = Bounded(free="a", held=[envelope("get_time")], ignores_n=True)
+        with pytest.raises(BadGateway, match="n=2"):
+            await (await remote(server).answer(chat(n=2, stream=True, **more))).read()
+
+
+async def test_what_servers_know_by_other_names_is_spelt_so() -> None:
+    server = Bounded(free="a", held=[SEOUL], owner="me")
+    request = chat(response_format=FORM, max_completion_tokens=9, stop=None, stream=True)
+    await (await remote(server).answer(request)).read()
+    sent = server.requests[0]
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (1.0, 1.0, 9)
+    assert not {"stop", "max_completion_tokens"} & set(sent)
+    assert sent["response_format"] == {"type": "json_object", "schema": CITY}
+
+
 async def test_a_server_that_dies_within_a_call_is_an_error_event() -> None:
     server = Bounded(held=[envelope("get_time")], breaks=60)
     response = await remote(server).answer(chat(tools=TOOLS, tool_choice="required", stream=True))
