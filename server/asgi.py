@@ -16,6 +16,7 @@ from provider.factory import build
 from provider.settings import Settings
 from server.app import create_app
 from server.logs import set_up
+from server.settling import settle
 
 
 def app() -> FastAPI:
@@ -24,4 +25,6 @@ def app() -> FastAPI:
     set_up(settings.sllm_log_format)
     provider = build(settings)
     warm_up(provider)
-    return create_app(provider, settings)
+    made = create_app(provider, settings)
+    settle()
+    return made

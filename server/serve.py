@@ -33,6 +33,7 @@ def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = Non
     from provider.factory import build
     from server.banner import banner
     from server.logs import set_up
+    from server.settling import settle
 
     set_up(settings.sllm_log_format, logging.WARNING if quiet else logging.INFO)
     _allow_many_connections()
@@ -46,6 +47,7 @@ def serve(settings: Settings, *, quiet: bool = False, ready_fd: int | None = Non
     warm_up(provider)
 
     async def on_started() -> None:
+        settle()
         if not quiet:
             print(await banner(provider, settings, url), flush=True)
         if ready_fd is not None:
