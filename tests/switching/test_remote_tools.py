@@ -290,6 +290,19 @@ async def test_a_refused_bound_names_the_tools() -> None:
     assert (response.status, said["param"], said["code"]) == (400, "tools", None)
 
 
+async def test_a_server_that_is_full_says_when_to_come_back() -> None:
+    error = {"message": "full", "type": "x", "code": 429}
+    refusal = ApiResponse.from_json({"error": error}, 429, {"retry-after": "3"})
+    server = Bounded(held=[envelope("get_time")], refusal=refusal)
+    response = await remote(server).answer(chat(tools=TOOLS, tool_choice="required", stream=True))
+    assert (response.status, response.headers["retry-after"]) == (429, "3")
+
+
+async def test_what_has_no_effect_is_reported() -> None:
+    response = await remote(Bounded(free="a")).answer(chat(tools=TOOLS, user="u", store=False))
+    assert "x-ignored-params" in response.headers
+
+
 async def test_a_schema_that_cannot_be_enforced_is_refused_before_it_is_sent() -> None:
     server = Bounded()
     wrong = [tool("get_weather", {"type": "object", "properties": {"a": {"type": "strin"}}})]
