@@ -1,9 +1,11 @@
 /* Attention of a packed step in bfloat16: each row's new tokens over the row's own keys and values.
  *
- * Sums, softmax and weights are float32. A query's result depends on its own row up to its own
- * position and on nothing else, to the last bit: not on how many tokens the row has in this step,
- * nor on other rows. Keys and values are widened once per block for all queries that read them. */
+ * Sums and softmax are float32, weights are rounded to bfloat16 for their product with the values.
+ * A query's result depends on its own row up to its own position and on nothing else, to the last
+ * bit: not on how many tokens the row has in this step, nor on other rows. Values are paired once
+ * per block for all queries that read them: the processor multiplies numbers two by two. */
 
+#include <immintrin.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -11,7 +13,7 @@
 
 #define BLOCK 32    /* tokens whose keys and values lie in the nearest cache */
 #define WIDEST 256  /* of a head */
-#define TOGETHER 16 /* queries of one key/value head that share the widened block */
+#define TOGETHER 16 /* queries of one key/value head that share a block */
 
 /* One row of the step. Keys and values are those of the first layer, `[token][kv_heads][dim]`. */
 typedef struct {
@@ -50,61 +52,107 @@ INLINE f32 sums(f32 *v) {
     return JOIN(v[0], v[1], LOW, HIGH);
 }
 
-/* What one query has gathered so far: `out` is the weighted sum of values so far. */
+/* What one query has gathered so far: `out` is the weighted sum of values, `total` the weights'. */
 typedef struct {
-    float query[WIDEST], out[WIDEST];
-    float most, total;
+    float out[WIDEST];
+    f32 total;
+    float most;
 } State;
 
+/* 32 numbers of a head whose last 32 may be 16. */
+INLINE __m512bh line(const bf16 *from, int part, int parts) {
+    __mmask32 whole = part + 1 < parts ? 0xffffffff : 0xffff;
+    return (__m512bh)_mm512_maskz_loadu_epi16(whole, from + LANES * part);
+}
+
 /* Scores of the block's tokens `[first, last)`, which lie at `keys`; -inf beyond. */
-INLINE void score(const State *state, const float *keys, int parts, int first, int last,
-                  f32 *scores) {
+INLINE void score(const bf16 *query, const bf16 *const *keys, int parts, float scale, int first,
+                  int last, f32 *scores) {
     static const i32 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    __m512bh lines[WIDEST / 32];
+    for (int part = 0; part < parts; part += 2) lines[part / 2] = line(query, part, parts);
     for (int group = 0; group < BLOCK / LANES; group++) {
         f32 dots[LANES];
-        const float *key = keys + group * LANES * parts * LANES;
         for (int token = 0; token < LANES; token++) {
-            f32 dot = *(const f32 *)state->query * *(const f32 *)key;
-            for (int part = 1; part < parts; part++)
-                dot += *(const f32 *)(state->query + LANES * part) *
-                       *(const f32 *)(key + LANES * part);
-            dots[token] = dot;
-            key += parts * LANES;
+            const bf16 *key = keys[group * LANES + token];
+            __m512 dot = _mm512_setzero_ps();
+            for (int part = 0; part < parts; part += 2)
+                dot = _mm512_dpbf16_ps(dot, lines[part / 2], line(key, part, parts));
+            dots[token] = (f32)dot;
         }
         i32 at = lane + group * LANES;
         i32 seen = (at >= first) & (at < last);
-        scores[group] = choose(seen, sums(dots), all(-__builtin_inff()));
+        scores[group] = choose(seen, sums(dots) * scale, all(-__builtin_inff()));
     }
 }
 
-/* Adds a block to what a query has gathered (softmax whose maximum is corrected on the way). */
-INLINE void gather(State *state, const float *keys, const float *values, int parts, int first,
-                   int last) {
-    f32 scores[BLOCK / LANES];
-    score(state, keys, parts, first, last, scores);
-    f32 most = scores[0];
-    for (int group = 1; group < BLOCK / LANES; group++) most = larger(most, scores[group]);
-    float maximum = largest(most);
+/* Adds a block to what a query has gathered (softmax whose maximum is corrected on the way).
+ * `pairs` are the values of two tokens each, `[pair][part][16][2]`. */
+INLINE void gather(State *state, const f32 *scores, const bf16 *pairs, int parts) {
+    float maximum = _mm512_reduce_max_ps((__m512)larger(scores[0], scores[1]));
     if (maximum > state->most) {
         float shrink = power(all(state->most - maximum))[0];
         state->most = maximum;
         state->total *= shrink;
         for (int part = 0; part < parts; part++) *(f32 *)(state->out + LANES * part) *= shrink;
     }
-    float weights[BLOCK];
-    f32 total = all(0.0f);
-    for (int group = 0; group < BLOCK / LANES; group++) {
-        f32 weight = power(scores[group] - state->most);
-        *(f32 *)(weights + LANES * group) = weight;
-        total += weight;
+    int32_t weights[BLOCK / 2]; /* two each */
+    __m512bh rounded = _mm512_cvtne2ps_pbh((__m512)power(scores[1] - state->most),
+                                           (__m512)power(scores[0] - state->most));
+    memcpy(weights, &rounded, sizeof weights);
+    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    state->total = (f32)_mm512_dpbf16_ps((__m512)state->total, rounded, ones);
+    __m512 out[WIDEST / LANES];
+    for (int part = 0; part < parts; part++) out[part] = _mm512_loadu_ps(state->out + LANES * part);
+    for (int pair = 0; pair < BLOCK / 2; pair++) {
+        __m512bh weight = (__m512bh)_mm512_set1_epi32(weights[pair]);
+        for (int part = 0; part < parts; part++) {
+            const bf16 *value = pairs + (pair * parts + part) * 2 * LANES;
+            out[part] = _mm512_dpbf16_ps(out[part], weight, (__m512bh)_mm512_loadu_si512(value));
+        }
     }
-    state->total += sum(total);
+    for (int part = 0; part < parts; part++) _mm512_storeu_ps(state->out + LANES * part, out[part]);
+}
+
+/* 16 values of each of two tokens in turn; the second may be missing. */
+INLINE __m512i in_turn(const bf16 *even, const bf16 *odd, int both) {
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)even));
+    if (!both) return low;
+    __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)odd));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+/* Where the block's keys lie, and its values as `gather` takes them; `here` of its tokens are
+ * there: the keys of the others are the last one's, their values 0. */
+INLINE void read_block(const bf16 *keys, const bf16 *values, int64_t stride, int here, int parts,
+                 const bf16 **places, bf16 *pairs) {
+    for (int token = 0; token < BLOCK; token++) {
+        const bf16 *key = keys + (token < here ? token : here - 1) * stride;
+        places[token] = key;
+        for (int part = 0; part < parts; part += 2)
+            _mm_prefetch((const char *)(key + BLOCK * stride + LANES * part), _MM_HINT_T0);
+    }
+    for (int pair = 0; pair < BLOCK / 2; pair++) {
+        const bf16 *value = values + 2 * pair * stride;
+        for (int part = 0; part < parts; part += 2) {
+            _mm_prefetch((const char *)(value + BLOCK * stride + LANES * part), _MM_HINT_T0);
+            _mm_prefetch((const char *)(value + (BLOCK + 1) * stride + LANES * part), _MM_HINT_T0);
+        }
+        for (int part = 0; part < parts; part++) {
+            const bf16 *even = value + LANES * part;
+            __m512i both = _mm512_setzero_si512();
+            if (2 * pair < here) both = in_turn(even, even + stride, 2 * pair + 1 < here);
+            _mm512_storeu_si512(pairs + (pair * parts + part) * 2 * LANES, both);
+        }
+    }
+}
+
+INLINE void finish(const State *state, bf16 *out, int parts) {
+    float total = sum(state->total);
     for (int part = 0; part < parts; part++) {
-        f32 out = *(f32 *)(state->out + LANES * part);
-        const float *value = values + LANES * part;
-        for (int token = 0; token < BLOCK; token++)
-            out += weights[token] * *(const f32 *)(value + token * parts * LANES);
-        *(f32 *)(state->out + LANES * part) = out;
+        f32 y = *(const f32 *)(state->out + LANES * part) / total;
+        _mm256_storeu_si256((__m256i *)(out + LANES * part),
+                            (__m256i)_mm512_cvtneps_pbh((__m512)y));
     }
 }
 
@@ -112,58 +160,37 @@ INLINE void gather(State *state, const float *keys, const float *values, int par
 INLINE void some(const Head *head, const Row *row, const bf16 *keys, const bf16 *values, int first,
                  int last, const int parts) {
     static __thread State states[TOGETHER];
-    static __thread float wide_keys[BLOCK * WIDEST], wide_values[BLOCK * WIDEST];
+    static __thread bf16 pairs[BLOCK * WIDEST];
+    const bf16 *places[BLOCK];
     for (int n = first; n < last; n++) {
         State *state = &states[n - first];
-        const bf16 *query =
-            head->query + n / head->groups * head->query_stride + n % head->groups * head->dim;
-        for (int part = 0; part < parts; part++) {
-            *(f32 *)(state->query + LANES * part) = widen(query + LANES * part) * head->scale;
-            *(f32 *)(state->out + LANES * part) = all(0.0f);
-        }
+        memset(state, 0, sizeof *state);
         state->most = -__builtin_inff();
-        state->total = 0;
     }
     int64_t begin = row->position + first / head->groups + 1 - head->window;
     if (head->window == 0 || begin < 0) begin = 0;
     int64_t end = row->position + (last - 1) / head->groups + 1;
     for (int64_t start = begin / BLOCK * BLOCK; start < end; start += BLOCK) {
         int here = end - start < BLOCK ? (int)(end - start) : BLOCK;
-        for (int token = 0; token < here; token++) {
-            const bf16 *key = keys + (start + token) * head->token_stride;
-            const bf16 *value = values + (start + token) * head->token_stride;
-            for (int line = 0; line < parts; line += 2) {
-                __builtin_prefetch(key + BLOCK * head->token_stride + LANES * line);
-                __builtin_prefetch(value + BLOCK * head->token_stride + LANES * line);
-            }
-            for (int part = 0; part < parts; part++) {
-                int to = (token * parts + part) * LANES;
-                *(f32 *)(wide_keys + to) = widen(key + LANES * part);
-                *(f32 *)(wide_values + to) = widen(value + LANES * part);
-            }
-        }
-        size_t rest = (size_t)(BLOCK - here) * parts * LANES * sizeof(float);
-        memset(wide_keys + here * parts * LANES, 0, rest);
-        memset(wide_values + here * parts * LANES, 0, rest);
+        int64_t place = start * head->token_stride;
+        read_block(keys + place, values + place, head->token_stride, here, parts, places,
+                   pairs);
         for (int n = first; n < last; n++) {
             int64_t at = row->position + n / head->groups;
             int64_t from = head->window && at + 1 > head->window ? at + 1 - head->window : 0;
             if (at < start || from >= start + BLOCK) continue;
-            gather(&states[n - first], wide_keys, wide_values, parts,
-                   from > start ? (int)(from - start) : 0,
-                   at + 1 - start < BLOCK ? (int)(at + 1 - start) : BLOCK);
+            const bf16 *query =
+                head->query + n / head->groups * head->query_stride + n % head->groups * head->dim;
+            f32 scores[BLOCK / LANES];
+            score(query, places, parts, head->scale, from > start ? (int)(from - start) : 0,
+                  at + 1 - start < BLOCK ? (int)(at + 1 - start) : BLOCK, scores);
+            gather(&states[n - first], scores, pairs, parts);
         }
     }
-    for (int n = first; n < last; n++) {
-        const State *state = &states[n - first];
-        bf16 *out = head->out + n / head->groups * head->out_stride + n % head->groups * head->dim;
-        for (int i = 0; i < parts * LANES; i++) {
-            float y = state->out[i] / state->total;
-            uint32_t bits;
-            memcpy(&bits, &y, sizeof bits);
-            out[i] = (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-        }
-    }
+    for (int n = first; n < last; n++)
+        finish(&states[n - first],
+               head->out + n / head->groups * head->out_stride + n % head->groups * head->dim,
+               parts);
 }
 
 static void one_head(const Head *head, const Row *row, const bf16 *keys, const bf16 *values) {

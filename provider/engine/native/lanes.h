@@ -11,7 +11,6 @@
 typedef uint16_t bf16;
 typedef float f32 __attribute__((vector_size(64), aligned(4)));
 typedef int32_t i32 __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t u16 __attribute__((vector_size(32), aligned(2)));
 
 /* Lanes of a (0 to 15) and b (16 to 31). GCC has had the first name since version 12, clang has no
  * other. */
@@ -23,12 +22,6 @@ typedef uint16_t u16 __attribute__((vector_size(32), aligned(2)));
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (i32){__VA_ARGS__})
 #endif
-
-INLINE f32 widen(const bf16 *from) {
-    u16 raw;
-    memcpy(&raw, from, sizeof raw);
-    return (f32)(__builtin_convertvector(raw, i32) << 16);
-}
 
 INLINE f32 all(float x) { return x - (f32){}; }
 
