@@ -110,7 +110,7 @@ class Remote:
         async def ask(sent: Mapping[str, Any]) -> ApiResponse:
             return await self._ask(request.with_json(spelt(sent, self._maker)), order)
 
-        turn = Turn(ask, asked, body, by_schema(asked), exact_counts=self._maker == "vllm")
+        turn = Turn(ask, asked, body, by_schema(asked), vllm=self._maker == "vllm")
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body["model"], "")
         try:
             if asked.stream:

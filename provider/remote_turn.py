@@ -59,8 +59,8 @@ class Turn:
     chat: ChatRequest
     body: Mapping[str, Any]
     bound: Bound
-    exact_counts: bool = False
-    """Whether the server counts tokens while it streams (vLLM) when asked to."""
+    vllm: bool = False
+    """A server that, when asked to, counts tokens while it streams and shows control tokens."""
     _tally: Tally = field(init=False, default_factory=lambda: Tally())
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -84,7 +84,8 @@ class Turn:
     async def _free(self, calling: list[int]) -> AsyncGenerator[Event, None]:
         """Text of all answers; those that open a call go into `calling` and are left there."""
         listening = dict.fromkeys(range(self.chat.n), "")
-        body = {**self.body, "messages": conversation(self.chat)}
+        shown = {"skip_special_tokens": False} if self.vllm else {}  # `<tool_call>` may be one
+        body = {**self.body, **shown, "messages": conversation(self.chat)}
         async with aclosing(self._chunks(body)) as chunks:
             async for choice in chunks:
                 index = choice["index"]
@@ -161,7 +162,7 @@ class Turn:
 
     async def _chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The choices of a stream, one by one."""
-        counts = {"continuous_usage_stats": True} if self.exact_counts else {}
+        counts = {"continuous_usage_stats": True} if self.vllm else {}
         options = {"include_usage": True, **counts}
         response = await self.ask({**body, "stream": True, "stream_options": options})
         if isinstance(response.body, bytes):

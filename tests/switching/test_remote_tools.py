@@ -127,6 +127,8 @@ async def test_auto_with_a_call_stops_the_text_and_binds_the_rest(owner: str) ->
     assert server.streams[0].closed
     opened = len("잠시만요. <tool_call>")
     assert server.requests[1]["max_tokens"] == 100 - opened
+    # Models whose vocabulary has `<tool_call>` as a control token would call unheard otherwise.
+    assert (server.requests[0].get("skip_special_tokens") is False) is (owner == "vllm")
     assert body["usage"]["completion_tokens"] == opened + len(envelope("get_time"))
     assert body["usage"]["prompt_tokens"] == 10
 
