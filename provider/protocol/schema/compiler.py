@@ -140,6 +140,7 @@ def _emit(schema: Any, name: str, prefix: str) -> tuple[str, Site | None, bool]:
     if len(grammar) > MAX_GRAMMAR:
         raise SchemaRefused("", "", f"its grammar has more than {MAX_GRAMMAR} characters.")
     site = emitter.survey(root) if emitter.guarded else None
+    emitter.values.let_go()
     return grammar, site, emitter.grammar.light
 
 

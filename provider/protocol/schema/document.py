@@ -26,6 +26,7 @@ _DRAFTS = {
 _LATEST = 2020
 _OPENERS = frozenset({"$schema", "$id", "id"})
 _NAMERS = frozenset({"$anchor", "$dynamicAnchor", "$recursiveAnchor"})
+_MARKS = _OPENERS | _NAMERS
 _TEXTS = frozenset({"title", "description", "$comment", "markdownDescription"})
 
 
@@ -145,18 +146,25 @@ class Document:
         return found
 
     def _content(self, value: Any) -> int:
-        """A number that equal schemas share; titles and descriptions make no difference."""
+        """A number that equal schemas share; titles and descriptions make no difference.
+
+        A property of that name has a schema, which is not text.
+        """
+        kind = type(value)
+        if kind is not dict and kind is not list:
+            return self._contents.setdefault((kind, value), len(self._contents))
         known = self._known.get(id(value))
         if known is not None:
             return known
-        key: Any
-        if isinstance(value, dict):
-            key = tuple((k, self._content(v)) for k, v in value.items() if not _annotates(k, v))
-        elif isinstance(value, list):
-            key = (list, *map(self._content, value))
+        content = self._content
+        key: list[Any] = [kind]
+        if kind is list:
+            key += map(content, value)
         else:
-            return self._contents.setdefault((type(value), value), len(self._contents))
-        found = self._contents.setdefault(key, len(self._contents))
+            for keyword, inner in value.items():
+                if keyword not in _TEXTS or not isinstance(inner, str):
+                    key += (keyword, content(inner))
+        found = self._contents.setdefault(tuple(key), len(self._contents))
         self._known[id(value)] = found
         return found
 
@@ -206,7 +214,7 @@ def _enter(parent: Place, schema: Any, step: str | int) -> Place:
 def _with_base(place: Place) -> Place:
     """The same place, under the base URI and the draft that it declares itself."""
     schema = place.schema
-    if not isinstance(schema, dict) or not schema.keys() & _OPENERS:
+    if not isinstance(schema, dict) or _OPENERS.isdisjoint(schema):
         return place
     draft = _draft(schema, place.draft)
     own = schema.get(_id_keyword(draft))
@@ -224,17 +232,12 @@ def _names_places(root: Any) -> bool:
     while stack:
         value = stack.pop()
         if isinstance(value, dict):
-            if value.keys() & (_NAMERS | _OPENERS):
+            if not _MARKS.isdisjoint(value):
                 return True
             stack += value.values()
         elif isinstance(value, list):
             stack += value
     return False
-
-
-def _annotates(keyword: str, value: Any) -> bool:
-    """Text beside a schema. A property of that name has a schema, which is not text."""
-    return isinstance(value, str) and keyword in _TEXTS
 
 
 def _id_keyword(draft: int) -> str:

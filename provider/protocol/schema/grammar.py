@@ -6,8 +6,9 @@ taken out before the text is written: a grammar in use has no dead ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 EMPTY_TEXT: Symbol
 NOTHING: Symbol
@@ -117,66 +118,50 @@ class Grammar:
 
     def text(self, start: Symbol, name: str) -> str:
         """The Lark text of what `start` reaches, under the rule `name`."""
-        reached = self._reach(start)
-        lines = [f"{name}: {self._write(start)}"]
-        used: set[str] = set()
-        for number in reached:
+        used: dict[str | int, None] = {}
+        lines = [f"{name}: {self._write(start, used)}"]
+        for number in self._reached(used):
             body = self.rules[number]
             assert body is not None
-            _collect(body, used)
-            lines.append(f"{self.names[number]}: {self._write(body)}")
+            lines.append(f"{self.names[number]}: {self._write(body, used)}")
         lines += [f"{n}: {d}" for d, n in self.directives.items() if n in used]
         lines += [f"{n}: {e}" for e, n in self.terminals.items() if n in used]
         return "\n".join(lines)
 
-    def _reach(self, start: Symbol) -> list[int]:
-        seen = {start.rule: None}
-        queue = [start.rule]
-        for number in queue:
-            body = self.rules[number]
-            for rule in _rules(body) if body is not None else ():
-                if rule not in seen:
-                    seen[rule] = None
-                    queue.append(rule)
-        return queue
+    def _reached(self, used: dict[str | int, None]) -> Iterator[int]:
+        """The rules in `used`, those too that are added while one is written."""
+        at = 0
+        while at < len(used):
+            for what in list(islice(used, at, None)):
+                at += 1
+                if isinstance(what, int):
+                    yield what
 
-    def _write(self, s: Symbol, inner: bool = False) -> str:
-        if s.kind == "text":
+    def _write(self, s: Symbol, used: dict[str | int, None], inner: bool = False) -> str:
+        """The text of a symbol; the rules and terminals in it are added to `used`."""
+        kind = s.kind
+        if kind == "text":
+            used[s.text] = None
             return s.text
-        if s.kind == "rule":
+        if kind == "rule":
+            used[s.rule] = None
             name = self.names[s.rule]
-            return name[:-1] + s.text if name.endswith("::_") else name
-        if s.kind == "rep":
-            return f"{self._group(s.parts[0])}{_count(s.low, s.high)}"
-        if s.kind == "seq":
-            written = " ".join(self._write(p, True) for p in s.parts) or '""'
+            return name[:-1] + s.text if name[-1] == "_" else name
+        if kind == "rep":
+            return f"{self._group(s.parts[0], used)}{_count(s.low, s.high)}"
+        if kind == "seq":
+            written = " ".join([self._write(p, used, True) for p in s.parts]) or '""'
             return f"{written} %if {s.when}" if s.when else written
-        written = " | ".join(self._write(p) for p in s.parts)
+        written = " | ".join([self._write(p, used) for p in s.parts])
         return f"({written})" if inner else written
 
-    def _group(self, s: Symbol) -> str:
-        written = self._write(s)
+    def _group(self, s: Symbol, used: dict[str | int, None]) -> str:
+        written = self._write(s, used)
         return written if s.kind in ("text", "rule") else f"({written})"
 
 
 def _count(low: int, high: int | None) -> str:
     return _COUNTS.get((low, high)) or f"{{{low},{'' if high is None else high}}}"
-
-
-def _rules(s: Symbol) -> Iterable[int]:
-    stack: list[Symbol] = [s]
-    while stack:
-        at = stack.pop()
-        if at.kind == "rule":
-            yield at.rule
-        stack += at.parts
-
-
-def _collect(s: Symbol, used: set[str]) -> None:
-    stack: Sequence[Symbol] = [s]
-    while stack:
-        used.update(at.text for at in stack if at.kind == "text")
-        stack = [p for at in stack for p in at.parts]
 
 
 def _ends(s: Symbol, alive: set[int]) -> bool:

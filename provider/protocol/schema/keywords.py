@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from provider.protocol.schema import check
@@ -81,7 +82,6 @@ def _types(place: Place) -> Shape | None:
     names = place.schema.get("type")
     if names is None:
         return None
-    found = Shape()
     listed = names if isinstance(names, list) else [names]
     for name in listed:
         if not isinstance(name, str) or name not in TYPES:
@@ -90,9 +90,15 @@ def _types(place: Place) -> Shape | None:
                 place.pointer,
                 f"{check.shown(name)} is not one of {', '.join(TYPES)}.",
             )
+    nullable = place.schema.get("nullable") is True  # OpenAPI 3.0
+    return _of_types((*listed, "null") if nullable else tuple(listed))
+
+
+@lru_cache(maxsize=256)
+def _of_types(names: tuple[str, ...]) -> Shape:
+    found = Shape()
+    for name in names:
         found = found.union(TYPES[name])
-    if place.schema.get("nullable") is True:  # OpenAPI 3.0
-        found = found.union(TYPES["null"])
     return found
 
 

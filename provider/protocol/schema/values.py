@@ -60,6 +60,10 @@ class Values:
         self._disjoint: dict[tuple[Formula, Formula, int], bool] = {}
         self._difference = Difference(self.disjoint, self._vacant)
 
+    def let_go(self) -> None:
+        """Cut the only circle of references, so that all of it is freed without the collector."""
+        del self._difference
+
     def meaning(self, address: int) -> Formula:
         found = self._meanings.get(address)
         if found is None:
