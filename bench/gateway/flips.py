@@ -5,9 +5,12 @@
 
 Two upstreams say different words: what a request got tells who answered it. Counted are requests
 that failed, whose answer mixes the two sides or contradicts `x-sllm-provider`, and that never
-ended. Flips alternate between `PUT /admin/providers` and the state file that `sllm switch` writes.
+ended. Over HTTP flips alternate between `PUT /admin/providers` and the state file, written by a
+process beside the app as `sllm switch` does; in process the file alone, and once more with the
+command in a thread of the app, which has to wait for its turns of the interpreter.
 Timed is each flip: from the command to the first answer (its head, for a stream) that the other
-side gives to a request sent after it. Over HTTP (several workers behind one port), then in process
+side gives to a request sent after it; beside it stands the median of all requests, without which no
+flip can be seen. Over HTTP (several workers behind one port), then in process
 (`provider.AsyncOpenAI`), each under load and, for the switch's own time, with a few clients.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +30,7 @@ from typing import Any
 import click
 
 from bench.gateway.asking import HttpAsker, SdkAsker, Told
+from bench.gateway.commander import commander
 from bench.gateway.targets import KEY, upstream, workers
 from provider.factory import PROVIDERS
 from provider.overrides import Overrides
@@ -39,7 +44,7 @@ Flip = Callable[[str], Awaitable[None]]
 
 @dataclass
 class Tally:
-    """What became of the requests and of the flips (seconds each)."""
+    """What became of the requests and of the flips (seconds each, of `requests` to their heads)."""
 
     ended: int = 0
     failed: int = 0
@@ -47,6 +52,7 @@ class Tally:
     streams: int = 0
     by_side: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
     seconds: list[float] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
     errors: set[str] = field(default_factory=set)
 
 
@@ -88,6 +94,7 @@ class Run:
             if tally.ended >= self._next:
                 self._due.set()
         tally.mixed += not told.pure
+        tally.requests.append(told.at - sent)
         tally.by_side[told.provider] = tally.by_side.get(told.provider, 0) + 1
         if self._waiting is not None and sent >= self._waiting[1]:
             name, began, seen = self._waiting
@@ -125,17 +132,14 @@ def _settings(folder: Path, hosted: int, local: int) -> dict[str, str]:
     }
 
 
-def _flipper(overrides: Overrides, put: Flip | None) -> Flip:
-    """The file every other time, the HTTP command (where there is one) the times between."""
+def _in_turn(first: Flip, second: Flip) -> Flip:
+    """The one and the other command, each every other time."""
     count = 0
 
     async def flip(name: str) -> None:
         nonlocal count
         count += 1
-        if put is not None and count % 2:
-            await put(name)
-        else:
-            await asyncio.to_thread(overrides.set, {"llm": name})
+        await (first if count % 2 else second)(name)
 
     return flip
 
@@ -156,21 +160,27 @@ def main(requests: int, flips: int, clients: int, processes: int) -> None:
         overrides = Overrides(folder / "providers.json", PROVIDERS)
         port = stack.enter_context(workers(processes, **settings))
         print(f"{'':28}{'requests':>9}{'streams':>9}{'failed':>8}{'mixed':>7}{'lost':>6}", end="")
-        print(f"{'flips':>7}{'p50 ms':>8}{'p99 ms':>8}{'max ms':>8}")
+        print(f"{'flips':>7}{'p50 ms':>8}{'p99 ms':>8}{'max ms':>8}{'request':>9}")
 
-        def measure(name: str, asker: Any, put: Flip | None, at_once: int, share: int) -> None:
+        def measure(name: str, asker: Any, flip: Flip, at_once: int, share: int) -> None:
             overrides.set({"llm": None})
             wanted = requests // share
-            run = Run(asker.ask, _flipper(overrides, put), wanted, flips)
+            run = Run(asker.ask, flip, wanted, flips)
             _show(f"{name}, {at_once} clients", asyncio.run(_closed(run, asker, at_once)), wanted)
 
+        async def from_a_thread(name: str) -> None:
+            await asyncio.to_thread(overrides.set, {"llm": name})
+
+        beside = stack.enter_context(commander(folder / "providers.json"))
         http = HttpAsker(port)
-        measure(f"HTTP, {processes} workers", http, http.switch, clients, 1)
-        measure(f"HTTP, {processes} workers", http, http.switch, _FEW, 5)
+        over_http = _in_turn(http.switch, beside)
+        measure(f"HTTP, {processes} workers", http, over_http, clients, 1)
+        measure(f"HTTP, {processes} workers", http, over_http, _FEW, 5)
         lowered = {name.lower(): value for name, value in settings.items()}
         sdk = SdkAsker(Settings(_env_file=None, **lowered))
-        measure("in process", sdk, None, clients, 1)
-        measure("in process", sdk, None, _FEW, 5)
+        measure("in process", sdk, beside, clients, 1)
+        measure("in process", sdk, beside, _FEW, 5)
+        measure("from a thread", sdk, from_a_thread, clients, 1)
 
 
 async def _closed(run: Run, asker: Any, clients: int) -> Tally:
@@ -186,7 +196,8 @@ def _show(name: str, tally: Tally, wanted: int) -> None:
     print(
         f"{name:28}{tally.ended:9}{tally.streams:9}{tally.failed:8}{tally.mixed:7}"
         f"{max(0, wanted - tally.ended):6}{len(ordered):7}"
-        + "".join(f"{value:8.1f}" for value in quantiles),
+        + "".join(f"{value:8.1f}" for value in quantiles)
+        + f"{statistics.median(tally.requests) * 1e3:9.1f}",
         flush=True,
     )
     print(f"{'':28}answered by {tally.by_side}", *sorted(tally.errors)[:3], sep="  ", flush=True)
