@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def main(folder: Path) -> None:
     engine = Engine(checkpoint, Limits())
     grammar(engine, checkpoint)
     engine.start()
+    sampled(engine, checkpoint)
     prefix(engine, checkpoint)
     overhead(engine, checkpoint)
     adapters(engine, checkpoint)
@@ -73,6 +75,47 @@ def grammar(engine: Engine, checkpoint: Any) -> None:
     print(f"mask, sampled rows        {mean:8.1f} us mean, {worst:.0f} us worst, CPU time")
     print(f"one token, greedy rows    {1e6 * statistics.mean(asked):8.1f} us mean")
     print(f"tokens per draw           {tokens / len(masks):8.2f} from forced tokens alone")
+
+
+def sampled(engine: Engine, checkpoint: Any) -> None:
+    """CPU time of masks, of asking about tokens and of draws, in answers at temperature 1."""
+    spent: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+
+    def timed(owner: Any, name: str) -> None:
+        bare = getattr(owner, name)
+
+        def run(*given: Any, **named: Any) -> Any:
+            started = time.thread_time()
+            result = bare(*given, **named)
+            spent[name] += time.thread_time() - started
+            calls[name] += 1
+            return result
+
+        setattr(owner, name, run)
+
+    made = engine._answer
+
+    def answer(job: Any, index: int) -> Any:
+        watched = made(job, index)
+        for name in ("compute_mask", "permits"):
+            timed(watched.constraint, name)
+        timed(watched, "_choose")
+        return watched
+
+    engine._answer = answer  # type: ignore[method-assign]
+    constraint = compile(floorplan_schema())
+    tokens = 0
+    for number, sample in enumerate(heldout_plans(3)):
+        prompt = tuple(checkpoint.tokenizer.encode_chat(sample.messages))
+        tokens += run_one(
+            engine, GenerationRequest(prompt, Sampling(seed=number), 400, constraint=constraint)
+        )
+    engine._answer = made  # type: ignore[method-assign]
+    checks = 1e6 * (spent["compute_mask"] + spent["permits"]) / tokens
+    print(f"masks and checks, T = 1   {checks:8.1f} us a token of {tokens}")
+    print(f"the draw included         {1e6 * spent['_choose'] / tokens:8.1f} us a token")
+    print(f"draws, masks, questions   {[calls[n] for n in ('_choose', 'compute_mask', 'permits')]}")
 
 
 def prefix(engine: Engine, checkpoint: Any) -> None:
@@ -153,17 +196,25 @@ def adapters(engine: Engine, checkpoint: Any) -> None:
 
 def first_token(engine: Engine, prompt: tuple[int, ...], adapter: str | None = None) -> float:
     """Seconds from the request to its first token."""
+    started = time.perf_counter()
+    run_one(engine, GenerationRequest(prompt, Sampling(temperature=0), 1, adapter=adapter))
+    return time.perf_counter() - started
+
+
+def run_one(engine: Engine, request: GenerationRequest) -> int:
+    """Waits for the request's end; how many tokens it wrote."""
     over = threading.Event()
+    tokens = [0]
 
     def on_event(said: Any) -> None:
+        if isinstance(said, Done):
+            tokens[0] = said.usage.completion
         if isinstance(said, Done | Exception):
             over.set()
 
-    started = time.perf_counter()
-    sampling = Sampling(temperature=0)
-    engine.submit(GenerationRequest(prompt, sampling, 1, adapter=adapter), on_event)
+    engine.submit(request, on_event)
     over.wait()
-    return time.perf_counter() - started
+    return tokens[0]
 
 
 if __name__ == "__main__":

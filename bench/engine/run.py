@@ -1,7 +1,7 @@
 """Engines side by side on one checkpoint: same prompts, same schema, one run, in turns, medians.
 
     python -m bench.engine.run WIDE_FOLDER [--engines ours,generate] [--python vllm=PATH]
-        [--python llama=PATH] [--rounds 3]
+        [--python llama=PATH] [--rounds 3] [--kinds free,json,whole]
 
 `WIDE_FOLDER` is what `bench.engine.widen` wrote (llama.cpp also needs `model.gguf` in it, from
 `bench.engine.gguf_file`). Every engine is a process of its own, in its own environment, with one
@@ -27,24 +27,32 @@ from finetune.demo.corpus import heldout_plans
 from finetune.demo.schema import floorplan_schema
 from provider.engine.chat import ChatTokenizer
 
+WHOLE = 600
+"""More tokens than an answer to the schema has."""
+
+KINDS = ("free", "json", "whole")
+"""Free text, JSON cut after `--new-tokens`, and JSON to its natural end."""
+
 
 def cases(
-    tokenizer: ChatTokenizer, rounds: int, new_tokens: int, streams: Sequence[int]
+    tokenizer: ChatTokenizer, chosen: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(label, case) in the order in which they run; every round has prompts of its own."""
-    samples = heldout_plans(rounds * sum(streams) * 2)
+    streams = [int(count) for count in chosen.streams.split(",")]
+    kinds = chosen.kinds.split(",")
+    samples = heldout_plans(chosen.rounds * sum(streams) * len(kinds))
     prompts = [tokenizer.encode_chat(sample.messages) for sample in samples]
     schema = json.dumps(floorplan_schema(), ensure_ascii=False)
-    for _ in range(rounds):
-        for kind in ("free", "json"):
+    for _ in range(chosen.rounds):
+        for kind in kinds:
             for count in streams:
                 taken, prompts = prompts[:count], prompts[count:]
                 yield (
                     f"{kind} x{count}",
                     {
                         "prompts": taken,
-                        "new_tokens": new_tokens,
-                        "schema": schema if kind == "json" else None,
+                        "new_tokens": WHOLE if kind == "whole" else chosen.new_tokens,
+                        "schema": None if kind == "free" else schema,
                     },
                 )
 
@@ -82,6 +90,12 @@ class Race:
         return result
 
 
+def write(rows: Rows, path: Path) -> None:
+    """Every result so far, as JSON: a run that is cut off leaves what it had."""
+    listed = [{"case": c, "engine": e, "runs": runs} for (c, e), runs in rows.items()]
+    path.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -89,6 +103,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--engines", default="ours,generate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--kinds", default="free,json", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--streams", default="1,8")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="also write every result here, as JSON")
@@ -99,8 +114,7 @@ def main() -> int:
     chosen = options()
     pythons = dict(item.split("=", 1) for item in chosen.python)
     tokenizer = ChatTokenizer.load(chosen.folder / "original")
-    streams = [int(count) for count in chosen.streams.split(",")]
-    plan = list(cases(tokenizer, chosen.rounds, chosen.new_tokens, streams))
+    plan = list(cases(tokenizer, chosen))
     with tempfile.TemporaryDirectory() as logs:
         race = Race(
             [
@@ -118,12 +132,11 @@ def main() -> int:
             race.warm_up({**case, "prompts": [prompt[:32] for prompt in case["prompts"]]})
         for turn, (label, case) in enumerate(plan):
             race.run(label, case, turn)
+            if chosen.out:
+                write(race.rows, chosen.out)
         for worker in race.workers:
             worker.close()
     print(table(race.rows, race.failures))
-    if chosen.out:
-        listed = [{"case": c, "engine": e, "runs": runs} for (c, e), runs in race.rows.items()]
-        chosen.out.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
     return int(bool(race.failures))
 
 

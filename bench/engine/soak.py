@@ -1,9 +1,6 @@
 """Ten thousand mixed requests, and what memory they leave behind.
 
-    LRU_CACHE_CAPACITY=16 ONEDNN_PRIMITIVE_CACHE_CAPACITY=32 python -m bench.engine.soak [REQUESTS]
-
-The two variables keep torch's and oneDNN's caches of compiled kernels (1,024 shapes each) small, so
-that what grows is ours.
+    python -m bench.engine.soak [REQUESTS]
 
 A tiny checkpoint with two adapters, in float32: free text and JSON schemas, repeated and new
 prompts, drafts, several answers, hang-ups in the queue, before and within an answer, adapters that
