@@ -2,7 +2,8 @@
 
 One worker thread takes what is waiting, computes texts of similar length in one batch and answers
 each request when its last text is done. While a batch is computed the next one gathers, so a lone
-client waits for nobody and many clients share their forward passes.
+client waits for nobody and many clients share their forward passes. A long text is computed in
+steps, and between them the short ones that have come meanwhile.
 
 Order is start-time fair queueing over tokens (Goyal et al. 1996): each request has a virtual clock
 that runs with the tokens it is given, so a request of 2,000 long texts does not hold up a short one
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,9 +28,9 @@ from provider.engine.embedder import Embeddings, Task
 from provider.errors import ApiError, RateLimited, ServerError, Unavailable
 
 log = logging.getLogger(__name__)
-_PADDED_TOKENS = 4096
-_PADDING = 1.25  # most of a batch's computation, relative to its real tokens
+_PADDING = 1.25  # most of a padded batch's computation, relative to its real tokens
 _SMALL = 128  # padding that costs less than another forward pass
+_SHORT = 512  # tokens of a text that does not wait for the end of a longer one
 _GATHER_SECONDS = 0.003
 _WINDOW = 1024  # due texts among which a batch is chosen
 _AT_ONCE = 2000  # characters that are tokenized faster than a thread is reached
@@ -40,8 +41,12 @@ class BatchEmbedder(Protocol):
 
     @property
     def dimensions(self) -> int: ...
+    @property
+    def pads(self) -> bool: ...
+    @property
+    def batch_tokens(self) -> int: ...
     def tokenize(self, texts: Sequence[str], task: Task | None = None) -> list[list[int]]: ...
-    def forward(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]: ...
+    def steps(self, ids: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32] | None]: ...
 
 
 @dataclass(eq=False)
@@ -182,28 +187,44 @@ class EmbedQueue:
 
     def _take(self) -> list[_Text]:
         """The text that is due first, and those of the nearest lengths among the next due ones."""
-        self._waiting.sort(key=lambda text: text.start)
-        first = self._waiting[0]
-        self._clock = first.start
+        return self._with_nearest(self._waiting)
+
+    def _take_short(self) -> list[_Text]:
+        """`_take` among the short texts that are still waited for; empty when there are none."""
+        with self._changed:
+            short = [
+                text for text in self._waiting if len(text.ids) <= _SHORT and not text.request.over
+            ]
+            return self._with_nearest(short) if short and not self._closed else []
+
+    def _with_nearest(self, among: list[_Text]) -> list[_Text]:
+        due = sorted(among, key=lambda text: text.start)[:_WINDOW]
+        first = due[0]
+        self._clock = max(self._clock, first.start)
         size = len(first.ids)
-        near = sorted(self._waiting[:_WINDOW], key=lambda text: abs(len(text.ids) - size))
-        chosen: list[_Text] = []
-        longest = real = 0
+        near = sorted(due, key=lambda text: abs(len(text.ids) - size))
+        chosen = [first]
+        longest = real = size
         for text in near:
-            wide, tokens = max(longest, len(text.ids)), real + len(text.ids)
-            padded = wide * (len(chosen) + 1)
-            if chosen and (padded > _PADDED_TOKENS or padded > _PADDING * tokens + _SMALL):
+            if text is first:
+                continue
+            longest, real = max(longest, len(text.ids)), real + len(text.ids)
+            if not self._fits(longest * (len(chosen) + 1), real):
                 break
             chosen.append(text)
-            longest, real = wide, tokens
         taken = {id(text) for text in chosen}
         self._waiting = [text for text in self._waiting if id(text) not in taken]
         return chosen
 
+    def _fits(self, padded: int, real: int) -> bool:
+        if not self.embedder.pads:
+            return real <= self.embedder.batch_tokens
+        return padded <= self.embedder.batch_tokens and padded <= _PADDING * real + _SMALL
+
     def _compute(self, batch: list[_Text]) -> None:
         """Compute a batch; one that fails is halved until the text that fails stands alone."""
         try:
-            vectors = self.embedder.forward([text.ids for text in batch])
+            vectors = self._vectors(batch)
         except Exception as error:
             if len(batch) > 1:
                 self._compute(batch[: len(batch) // 2])
@@ -212,11 +233,26 @@ class EmbedQueue:
             log.exception("a text of %d tokens could not be embedded", len(batch[0].ids))
             self._fail(batch[0].request, error)
             return
+        if vectors is None:
+            return
         with self._changed:
             self._batches += 1
             self._texts += len(batch)
         for text, vector in zip(batch, vectors, strict=True):
             self._deliver(text, vector)
+
+    def _vectors(self, batch: list[_Text]) -> NDArray[np.float32] | None:
+        """The batch's vectors; None when nobody waits for them any more. Between the steps of a
+        long text, short ones get a batch each time."""
+        long = max(len(text.ids) for text in batch) > _SHORT
+        for found in self.embedder.steps([text.ids for text in batch]):
+            if found is not None:
+                return found
+            if long and (short := self._take_short()):
+                self._compute(short)
+            if all(text.request.over for text in batch):
+                break
+        return None
 
     def _deliver(self, text: _Text, vector: NDArray[np.float32]) -> None:
         request = text.request

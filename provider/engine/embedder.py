@@ -1,8 +1,7 @@
 """Texts to vectors, in this process.
 
-A text's vector does not depend on what it is computed with: texts are sorted by length and padded
-under a mask, results keep their order, and a batch gives what single texts give within the
-precision's rounding.
+A text's vector does not depend on what it is computed with: texts are sorted by length, results
+keep their order, and a batch gives what single texts give within the precision's rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from provider.errors import ConfigurationError, InvalidRequest
 from provider.protocol.values import is_encodable
 
 Task = Literal["query", "passage"]
-_PADDED_TOKENS = 4096  # of one forward pass: more gains nothing and costs memory
 _VOLATILE = {"transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"}
 _SETTING = "LOCAL_EMBEDDING_MODEL"
 
@@ -79,6 +77,8 @@ class Embedder:
         self.licence = stated or licence(folder)
         self.demo = read_manifest(folder).get("demo") is True
         self._chain = chain
+        self.pads, self.batch_tokens = chain.encoder.pads, chain.encoder.batch_tokens
+        self._cut: int | None = None
         self._cut = self._checked_cut(facts, dimensions)
 
     @classmethod
@@ -111,8 +111,8 @@ class Embedder:
 
     @cached_property
     def full_dimensions(self) -> int:
-        """Width of the model's own vectors."""
-        return int(self.forward(self.tokenize(["x"]), cut=False).shape[1])
+        """Width of the model's own vectors, first asked for before they are cut."""
+        return int(self.forward(self.tokenize(["x"])).shape[1])
 
     @property
     def dimensions(self) -> int:
@@ -143,28 +143,33 @@ class Embedder:
         """
         ids = self.tokenize(texts, task)
         vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
-        for rows in batches([len(row) for row in ids]):
+        for rows in batches([len(row) for row in ids], self.batch_tokens):
             vectors[rows] = self.forward([ids[row] for row in rows])
         return Embeddings(vectors, [len(row) for row in ids])
 
-    @torch.inference_mode()
-    def forward(self, ids: Sequence[Sequence[int]], *, cut: bool = True) -> NDArray[np.float32]:
-        """Vectors [n, dimensions] of one padded batch of token ids.
+    def forward(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Vectors [n, dimensions] of one batch of token ids.
 
         Raises `FloatingPointError` when one of them is not finite.
         """
-        longest = max(len(row) for row in ids)
-        padded = np.full((len(ids), longest), self._chain.pad_token, dtype=np.int64)
-        mask = np.zeros((len(ids), longest), dtype=np.int64)
-        for index, row in enumerate(ids):
-            padded[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        features = {
-            "input_ids": torch.from_numpy(padded).to(self.device),
-            "attention_mask": torch.from_numpy(mask).to(self.device),
-        }
-        vectors = self._chain.vectors(features)
-        if cut and self._cut:
+        for found in self.steps(ids):
+            if found is not None:
+                return found
+        raise RuntimeError("an encoder ends with its vectors")
+
+    def steps(self, ids: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32] | None]:
+        """`forward` in steps: None after each part of a long computation, at last the vectors."""
+        work = self._chain.steps(ids)
+        while True:
+            with torch.inference_mode():
+                vectors = next(work, None)
+                found = None if vectors is None else self._cut_off(vectors)
+            yield found
+            if found is not None:
+                return
+
+    def _cut_off(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+        if self._cut:
             vectors = torch.nn.functional.normalize(vectors[:, : self._cut], dim=1)
         found: NDArray[np.float32] = vectors.cpu().numpy()
         if not np.isfinite(found).all():
@@ -194,7 +199,7 @@ class Embedder:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        parameters = sum(parameter.numel() for parameter in self._chain.encoder.parameters())
+        parameters = self._chain.encoder.parameters
         unit = "unit length" if self.normalized or self._cut else "not normalised"
         return [
             f"embedder  {self.name}, {count(parameters)} parameters, {self.device}",
@@ -251,7 +256,7 @@ def _resolve(path_or_id: str | Path, revision: str | None) -> Path:
     return resolve(path_or_id, revision, setting=_SETTING, further_files=pickled)
 
 
-def batches(lengths: Sequence[int], padded_tokens: int = _PADDED_TOKENS) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], padded_tokens: int) -> Iterator[list[int]]:
     """Indices of texts to compute together: of similar length, at most `padded_tokens` with
     padding (a longer text stands alone)."""
     rows: list[int] = []

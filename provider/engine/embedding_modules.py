@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,8 @@ from transformers import logging as transformers_logging
 from provider.engine import exaone
 from provider.engine.embedding_facts import EmbeddingFacts
 from provider.engine.model_card import read_json
+from provider.engine.packed_encoder import PackedEncoder, can_pack
+from provider.engine.padded_encoder import PaddedEncoder
 from provider.errors import ConfigurationError
 
 _UNUSED_HEADS = re.compile(
@@ -40,23 +42,21 @@ _TURNED_BY_POSITION = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", 
 class Chain:
     """`encoder` gives token embeddings; `modules` turn them into `sentence_embedding`."""
 
-    encoder: PreTrainedModel
+    encoder: PackedEncoder | PaddedEncoder
     modules: tuple[torch.nn.Module, ...]
     tokenizer: Tokenizer
-    pad_token: int
     pooling: str
     normalized: bool
     max_tokens: int
     prompts: dict[str, str]
     lower_case: bool
-    products: torch.dtype
 
-    def vectors(self, features: dict[str, Any]) -> torch.Tensor:
-        """float32 [n, dimensions] of one padded batch (`input_ids`, `attention_mask`)."""
-        device, narrow = self.encoder.device.type, self.products is not torch.float32
-        with torch.autocast(device, dtype=self.products, enabled=narrow):
-            hidden = self.encoder(**features).last_hidden_state
-        features = {**features, "token_embeddings": hidden.float()}
+    def steps(self, ids: Sequence[Sequence[int]]) -> Iterator[torch.Tensor | None]:
+        """None after each step of the work, at last float32 [n, dimensions]."""
+        for features in self.encoder.steps(ids):
+            yield None if features is None else self._pooled(features)
+
+    def _pooled(self, features: dict[str, Any]) -> torch.Tensor:
         for module in self.modules:
             features = module(features)
         found: torch.Tensor = features["sentence_embedding"]
@@ -72,35 +72,30 @@ def load_chain(
     """
     listed = _listed(folder)
     base = folder / listed[0]["path"] if listed else folder
-    encoder = _encoder(base, device)
-    if products is not torch.float32:
-        _narrow(encoder, products)
-    modules = _read_modules(folder, listed) if listed else _stated_modules(folder, facts, encoder)
+    model = _encoder(base, device)
+    modules = _read_modules(folder, listed) if listed else _stated_modules(folder, facts, model)
     _check(folder, facts, modules)
     normalized = any(isinstance(module, Normalize) for module in modules)
     if facts.normalize and not normalized:
         modules, normalized = [*modules, Normalize()], True
     backend, pad_token = _tokenizer(base)
     settings = _transformer_settings(base)
+    pooling = _pooling(modules)
+    encoder = (
+        PackedEncoder(model, products, first_only=pooling == "cls")
+        if can_pack(model)
+        else PaddedEncoder(model, products, pad_token)
+    )
     return Chain(
         encoder,
         tuple(module.to(device=device, dtype=torch.float32).eval() for module in modules),
         backend,
-        pad_token,
-        _pooling(modules),
+        pooling,
         normalized,
-        _max_tokens(encoder, settings, facts),
+        _max_tokens(model, settings, facts),
         _prompts(folder),
         bool(settings.get("do_lower_case")),
-        products,
     )
-
-
-def _narrow(encoder: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Linear layers' weights in `dtype`; embeddings and norms stay as they are."""
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.to(dtype)
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:

@@ -102,6 +102,9 @@ def _adapters(settings: Settings) -> list[Path]:
 
 def load_embedding(settings: Settings) -> Embedding:
     """Loads the embedding model. Raises `ConfigurationError`."""
+    from provider.engine.shape_caches import let_idle_threads_sleep
+
+    let_idle_threads_sleep()
     from provider.engine.embed_queue import EmbedQueue
     from provider.engine.embedder import Embedder
     from provider.engine.threads import use_threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,17 @@ from provider.errors import RateLimited, ServerError, Unavailable
 class Toy:
     """A real embedder of its own kind: a text's vector is its length and the sum of its bytes.
 
-    Records every batch; `gate` holds computation up; texts with "poison" cannot be computed.
+    Records every batch; `gate` holds computation up; texts with "poison" cannot be computed. A text
+    takes a step for each 512 of its bytes, recorded by `between`.
     """
 
     dimensions = 2
+    batch_tokens = 4096
 
-    def __init__(self) -> None:
+    def __init__(self, *, pads: bool = True) -> None:
+        self.pads = pads
+        self.between: Callable[[], None] = lambda: None
+        self.steps_done = 0
         self.computed: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -37,13 +42,17 @@ class Toy:
                 raise InputTooLong(index, len(text), 5000)
         return [list(text.encode()) for text in texts]
 
-    def forward(self, ids: Sequence[Sequence[int]]) -> Any:
+    def steps(self, ids: Sequence[Sequence[int]]) -> Iterator[Any]:
         self.entered.set()
         assert self.gate.wait(10)
+        for _ in range(max(map(len, ids)) // 512):
+            self.between()
+            yield None
+            self.steps_done += 1
         self.computed.append([len(row) for row in ids])
         if any(bytes(row).startswith(b"poison") for row in ids):
             raise FloatingPointError("not finite")
-        return np.array([[len(row), sum(row)] for row in ids], dtype=np.float32)
+        yield np.array([[len(row), sum(row)] for row in ids], dtype=np.float32)
 
     def expected(self, text: str) -> list[int]:
         return [len(text.encode()), sum(text.encode())]
@@ -127,6 +136,49 @@ def test_short_ones_do_not_hold_up_a_long_request_for_ever(toy: Toy, queue: Embe
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_short_text_is_answered_while_a_long_one_is_computed(toy: Toy, queue: EmbedQueue) -> None:
+    short: list[Any] = []
+    toy.between = lambda: short.append(queue.submit([f"short {len(short)}"]))
+    long = queue.submit(["y" * 4000])
+    assert long.result(10).token_counts == [4000]
+    assert len(short) == 7
+    assert all(future.done() for future in short)
+    assert toy.computed[-1] == [4000]
+    assert [len(batch) for batch in toy.computed] == [1] * 8
+
+
+def test_a_long_text_makes_progress_under_a_flood_of_short_ones(
+    toy: Toy, queue: EmbedQueue
+) -> None:
+    toy.between = lambda: [queue.submit(["z" * 300]) for _ in range(30)]  # type: ignore[assignment]
+    assert queue.submit(["y" * 2000]).result(10).token_counts == [2000]
+    assert toy.computed.index([2000]) == 3
+
+
+def test_a_long_text_that_nobody_waits_for_is_given_up(toy: Toy, queue: EmbedQueue) -> None:
+    long: list[Any] = []
+    toy.between = lambda: long[0].cancel()
+    hold(toy, queue)
+    long.append(queue.submit(["y" * 5000]))
+    toy.gate.set()
+    assert queue.submit(["after"]).result(10).token_counts == [5]
+    assert (toy.steps_done, [5000] in toy.computed) == (0, False)
+
+
+def test_without_padding_a_batch_takes_any_lengths_up_to_its_tokens() -> None:
+    toy = Toy(pads=False)
+    queue = EmbedQueue(toy)
+    try:
+        hold(toy, queue)
+        waiting = [queue.submit(["x" * length]) for length in (10, 400, 90, 3000, 500, 200)]
+        toy.gate.set()
+        for future in waiting:
+            future.result(10)
+        assert sorted(map(sorted, toy.computed[1:])) == [[10, 90, 200, 400, 500], [3000]]
+    finally:
+        queue.close()
 
 
 def test_one_texts_failure_is_its_requests_alone(toy: Toy, queue: EmbedQueue) -> None:
