@@ -1,8 +1,9 @@
-"""python -m bench.embeddings [--texts 1500] [--clients 32] [--infinity PATH]
+"""python -m bench.embeddings [--texts 128] [--clients 32] [--infinity PATH]
 
 Texts a second over HTTP with clients that send single texts, relative to sentence-transformers'
-own `encode` on one big batch (the best of three batch sizes) and to infinity-emb, on the same
-checkpoint in the same run. The load generator shares the cores with the servers.
+own `encode` on one big batch (the best of two batch sizes) and to infinity-emb, on the same
+checkpoint in the same run, all in float32 but for the row that says so. The load generator shares
+the cores with the servers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import click
 
 from bench.embeddings import servers
 from bench.embeddings.checkpoint import base, demo, texts
-from bench.embeddings.load import Measured, load
+from bench.embeddings.load import Measured, embed, health, load
 
 
 def encode(folder: Path, count: int) -> float:
@@ -28,20 +30,25 @@ def encode(folder: Path, count: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def served(server: AbstractContextManager[int], model: str, count: int, clients: int) -> Measured:
-    """The better of two rounds, after a round that warms up."""
+def served(
+    server: AbstractContextManager[int], model: str, count: int, clients: int
+) -> tuple[Measured, Measured]:
+    """The better of two rounds, after a round that warms up; and GET /health, which no model
+    has a part in."""
     with server as port:
-        asyncio.run(load(port, model, texts(count // 4), clients))
-        rounds = [asyncio.run(load(port, model, texts(count), clients)) for _ in range(2)]
-    return max(rounds, key=lambda one: one.texts_per_second)
+        requests = [embed(port, model, text) for text in texts(count)]
+        asyncio.run(load(port, requests[: max(clients, count // 4)], clients))
+        rounds = [asyncio.run(load(port, requests, clients)) for _ in range(2)]
+        bare = asyncio.run(load(port, [health(port)] * 2000, clients))
+    return max(rounds, key=lambda one: one.per_second), bare
 
 
 def measure(
     name: str, folder: Path, count: int, clients: int, peer: Path, state: Path
-) -> list[str]:
+) -> Iterator[str]:
     """The rows of one checkpoint."""
     alone = encode(folder, count)
-    rows = [f"| {name} | sentence-transformers `encode`, one batch | {alone:.1f} | 1.00 | | |"]
+    yield f"| {name} | sentence-transformers `encode`, one batch | {alone:.1f} | 1.00 | | | |"
     ways = {
         "sllm serve, fp32": servers.sllm(folder, "fp32", state),
         "sllm serve, as it comes (auto)": servers.sllm(folder, "auto", state),
@@ -50,26 +57,28 @@ def measure(
         ways[f"infinity-emb {servers.PEER_VERSION}"] = servers.infinity(folder, peer)
     for way, server in ways.items():
         try:
-            seen = served(server, folder.name, count, clients)
-        except RuntimeError as error:
-            rows.append(f"| {name} | {way} | failed: {str(error)[-600:]} | | | |")
+            seen, bare = served(server, folder.name, count, clients)
+        except (RuntimeError, OSError) as error:
+            yield f"| {name} | {way} | failed: {str(error)[-600:]} | | | | |"
             continue
-        rows.append(
-            f"| {name} | {way} | {seen.texts_per_second:.1f} | "
-            f"{seen.texts_per_second / alone:.2f} | {seen.p50_ms:.0f} | {seen.p99_ms:.0f} |"
+        yield (
+            f"| {name} | {way} | {seen.per_second:.1f} | {seen.per_second / alone:.2f} | "
+            f"{seen.p50_ms:.0f} | {seen.p99_ms:.0f} | {bare.per_second:.0f} |"
         )
-    return rows
 
 
 @click.command()
-@click.option("--texts", "count", default=1500, show_default=True)
+@click.option(
+    "--texts", "count", default=128, show_default=True, help="For base; 16 times as many for demo."
+)
 @click.option("--clients", default=32, show_default=True)
 @click.option("--infinity", "peer", default=servers.INFINITY, type=click.Path(path_type=Path))
 @click.option("--only", type=click.Choice(["demo", "base"]), help="One checkpoint.")
 def main(count: int, clients: int, peer: Path, only: str | None) -> None:
     """Print the table."""
     click.echo(
-        "| checkpoint | way | texts/s | of encode | p50 ms | p99 ms |\n|---|---|---|---|---|---|"
+        "| checkpoint | way | texts/s | of encode | p50 ms | p99 ms | GET /health a second |\n"
+        "|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
         found = {"demo": demo(Path(folder) / "embedder-demo")}
@@ -77,7 +86,7 @@ def main(count: int, clients: int, peer: Path, only: str | None) -> None:
             found["base"] = base(Path(folder) / "base")
         for name, path in found.items():
             if only in (None, name):
-                amount = count if name == "base" else 4 * count
+                amount = count if name == "base" else 16 * count
                 for row in measure(name, path, amount, clients, peer, Path(folder)):
                     click.echo(row)
 

@@ -1,4 +1,8 @@
-"""Clients that each send single texts, one after the other, over a kept-alive connection."""
+"""Clients that each send single texts, one after the other, over a kept-alive connection.
+
+They share the cores with the server, so they do as little as they can: the requests are made
+before, and of an answer only its status and its length are read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.gateway.load import body_of
 from bench.gateway.targets import KEY
 
 
@@ -16,12 +19,12 @@ from bench.gateway.targets import KEY
 class Measured:
     """What the clients saw together."""
 
-    texts_per_second: float
+    per_second: float
     p50_ms: float
     p99_ms: float
 
 
-def request(port: int, model: str, text: str) -> bytes:
+def embed(port: int, model: str, text: str) -> bytes:
     """One text, as the SDK asks for it: vectors in base64."""
     body = json.dumps({"model": model, "input": text, "encoding_format": "base64"}).encode()
     return (
@@ -31,28 +34,77 @@ def request(port: int, model: str, text: str) -> bytes:
     ) + body
 
 
-async def _client(port: int, left: Iterator[bytes], seconds: list[float]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        for sent in left:
-            started = time.perf_counter()
-            writer.write(sent)
-            head = await reader.readuntil(b"\r\n\r\n")
-            body = await body_of(head, reader)
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"answered {head[:60]!r} {body[:300]!r}")
-            seconds.append(time.perf_counter() - started)
-    finally:
-        writer.close()
+def health(port: int) -> bytes:
+    """A request that no model has a part in."""
+    return b"GET /health HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n" % port
 
 
-async def load(port: int, model: str, texts: Sequence[str], clients: int) -> Measured:
-    """All the texts, shared among the clients."""
-    left = iter([request(port, model, text) for text in texts])
+class _Client(asyncio.Protocol):
+    """Sends the next request when the answer to its last one is complete."""
+
+    def __init__(self, left: Iterator[bytes], seconds: list[float]) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left, self._seconds = left, seconds
+        self._received = b""
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self._received + data if self._received else data
+        if not self._size:
+            self._size = _size_of(self._received)
+        if self._size and len(self._received) >= self._size:
+            self._answered()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(exc or ConnectionError("the server closed the connection"))
+
+    def _answered(self) -> None:
+        self._seconds.append(time.perf_counter() - self._sent)
+        if not self._received.startswith(b"HTTP/1.1 200"):
+            self.ended.set_exception(RuntimeError(f"answered {self._received[:300]!r}"))
+            self._transport.close()
+            return
+        self._received, self._size = b"", 0
+        self._next()
+
+    def _next(self) -> None:
+        request = next(self._left, None)
+        if request is None:
+            self.ended.set_result(None)
+            self._transport.close()
+            return
+        self._sent = time.perf_counter()
+        self._transport.write(request)
+
+
+def _size_of(received: bytes) -> int:
+    """Bytes of the whole response; 0 while its head is incomplete."""
+    head = received.find(b"\r\n\r\n")
+    if head < 0:
+        return 0
+    lower = received[:head].lower()
+    mark = lower.index(b"content-length:") + 15
+    return head + 4 + int(lower[mark:].split(b"\r\n", 1)[0])
+
+
+async def load(port: int, requests: Sequence[bytes], clients: int) -> Measured:
+    """All the requests, shared among the clients."""
+    left = iter(requests)
     seconds: list[float] = []
+    loop = asyncio.get_running_loop()
     started = time.perf_counter()
-    await asyncio.gather(*(_client(port, left, seconds) for _ in range(clients)))
+    made = [
+        await loop.create_connection(lambda: _Client(left, seconds), "127.0.0.1", port)
+        for _ in range(min(clients, len(requests)))
+    ]
+    await asyncio.gather(*(client.ended for _, client in made))
     took = time.perf_counter() - started
     seconds.sort()
     p50, p99 = (1000 * seconds[int(len(seconds) * share)] for share in (0.5, 0.99))
-    return Measured(len(texts) / took, p50, p99)
+    return Measured(len(requests) / took, p50, p99)

@@ -37,6 +37,7 @@ def infinity(folder: Path, environment: Path) -> Iterator[int]:
     port = free_port()
     command = [str(environment), "v2", "--model-id", str(folder.absolute())]
     command += ["--served-model-name", folder.name, "--device", "cpu", "--engine", "torch"]
+    command += ["--dtype", "float32"]
     command += ["--url-prefix", "/v1", "--port", str(port), "--log-level", "error"]
     command += ["--no-bettertransformer", "--api-key", KEY]
     offline = {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
