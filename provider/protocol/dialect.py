@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
-
-from provider.errors import InvalidRequest
 
 _DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
 """OpenAI's. vLLM takes others from the model's `generation_config.json`, llama.cpp has its own."""
@@ -17,8 +14,7 @@ def spelt(body: Mapping[str, Any], maker: str) -> dict[str, Any]:
     """The same request as `maker` (`owned_by` in its list of models) understands it.
 
     Null means "not given", which not every server knows; defaults are said; `max_tokens` is the
-    name that all know; llama-cpp-python takes a schema beside `json_object` only, and ends with
-    all its requests over a schema with U+0000 in it (0.3.36), which is therefore refused.
+    name that all know; llama-cpp-python takes a schema beside `json_object` only.
     """
     given = {name: value for name, value in body.items() if value is not None}
     if (limit := given.pop("max_completion_tokens", None)) is not None:
@@ -26,11 +22,5 @@ def spelt(body: Mapping[str, Any], maker: str) -> dict[str, Any]:
     form = given.get("response_format") or {}
     if maker == _LLAMA_CPP_PYTHON and form.get("type") == "json_schema":
         schema = form["json_schema"].get("schema") or {"type": "object"}
-        if "\\u0000" in json.dumps(schema):
-            raise InvalidRequest(
-                "Invalid schema: it contains the character U+0000, which the server that answers "
-                "cannot take; leave it out.",
-                param="response_format",
-            )
         given["response_format"] = {"type": "json_object", "schema": schema}
     return {**_DEFAULTS, **given}
