@@ -53,23 +53,21 @@ def start(
     model: PreTrainedModel, runner: Any, limits: Limits, *, capture: bool
 ) -> GraphRunner | None:
     """`graphs_for` on any device; without `capture` the steps run as they are."""
-    problem: Exception | None = None
-    for attention in _attentions(model):
+    problem = ""
+    for attention in attentions(model):
         try:
             return _checked(model, runner, limits, attention, capture)
         except Exception as error:  # noqa: BLE001  (a driver's, a library's: none may stop a start)
-            problem = error
-    if problem is not None:
-        logger.warning(
-            "CUDA graphs are off: the check at the start failed (%s: %s); answers are as they "
-            "were, steps of few tokens take longer.",
-            type(problem).__name__,
-            problem,
-        )
+            problem = f"{type(error).__name__}: {error}"  # the error itself would hold the arena
+    logger.warning(
+        "CUDA graphs are off: the check at the start failed (%s); answers are as they were, "
+        "steps of few tokens take longer.",
+        problem,
+    )
     return None
 
 
-def _attentions(model: PreTrainedModel) -> list[type[GatheredAttention]]:
+def attentions(model: PreTrainedModel) -> list[type[GatheredAttention]]:
     """What may read the arena here, the fastest first."""
     flash = model.device.type == "cuda" and model.dtype.itemsize == 2
     if flash and torch.cuda.get_device_capability(model.device) >= (8, 0):

@@ -200,6 +200,7 @@ class GraphRunner:
             for _ in range(2):
                 step.compute()
         current.wait_stream(self._stream)
+        torch.cuda.synchronize(self.inner.device)  # `torch.cuda.graph` waits for device 0 alone
         graph = torch.cuda.CUDAGraph()
         collecting = gc.isenabled()
         gc.disable()  # a tensor or graph that is freed during a capture would break it

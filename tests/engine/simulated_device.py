@@ -23,7 +23,7 @@ class OnDevice(torch.Tensor):
     """A tensor that says that it is on `DEVICE`."""
 
     held: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> OnDevice:

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from provider.engine.adapters import Adapter, LoraPair
 from provider.engine.arena import PAGE, Arena
 from provider.engine.attention import Segment
 from provider.engine.cache import CacheShape, KVCache
 from provider.engine.fused import FusedRunner
-from provider.engine.graph_start import check, graphable, start
+from provider.engine.graph_start import attentions, check, graphable, start
 from provider.engine.graphs import GATHERED, MOST_GRAPHS, SIZES, GraphRunner
 from provider.engine.limits import Limits
 from provider.engine.runner import Runner, Step, attention_heads
 from provider.engine.runners import runner_of
-from provider.engine.static_step import GatheredAttention
+from provider.engine.static_step import GatheredAttention, PagedAttention
 from tests.engine.test_runner import build
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -33,7 +35,8 @@ def graphs(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -
     layers, heads, dim = attention_heads(model)
     shape = CacheShape(layers, heads, dim, dtype, model.device, 512, 8192)
     capture = device == "cuda"
-    return GraphRunner(runner, Arena(shape), capture=capture, room=1 << 30)
+    fastest = attentions(model)[0]
+    return GraphRunner(runner, Arena(shape), attention=fastest, capture=capture, room=1 << 30)
 
 
 class Rows:
@@ -127,6 +130,43 @@ def test_one_adapters_steps_are_static_and_mixed_ones_are_handed_on(device: str)
     assert runner._known == {}
 
 
+def paged(query: Tensor, keys: Tensor, values: Tensor, *rest: Any, **stated: Any) -> Tensor:
+    """What `varlen_attn` documents for one query per row and a table of pages."""
+    ends, _, most, longest = rest
+    table, lengths = stated["block_table"], stated["seqused_k"]
+    assert table.dtype is lengths.dtype is ends.dtype is torch.int32
+    assert ends.tolist() == list(range(len(query) + 1))
+    assert most == 1
+    assert longest <= table.shape[1] * keys.shape[1]
+    assert 0 <= int(table.min()) <= int(table.max()) < len(keys)
+    out = []
+    for row, length in enumerate(lengths.tolist()):
+        pages = table[row, : -(-length // keys.shape[1])]
+        key, value = (x[pages].flatten(0, 1)[:length].transpose(0, 1) for x in (keys, values))
+        single, scale = query[row].unsqueeze(1), stated["scale"]
+        seen = scaled_dot_product_attention(
+            single, key, value, scale=scale, enable_gqa=stated["enable_gqa"]
+        )
+        out.append(seen[:, 0])
+    return torch.stack(out)
+
+
+def test_pages_are_named_as_flash_attention_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", paged)
+    runner, twin = graphs("exaone"), graphs("exaone")
+    runner._attention = PagedAttention
+    check(runner)
+    ours, theirs = Rows(runner, [240, 9, 300]), Rows(twin, [240, 9, 300])
+    for counts in COUNTS:
+        got, plain = (
+            runner.forward(ours.step(counts)),
+            twin.inner.forward(theirs.step(counts)),
+        )
+        assert torch.allclose(got, plain, atol=2e-4)
+    assert runner.steps == len(COUNTS)
+    assert {bucket.length for bucket in runner._known} == {512}  # one graph for every length
+
+
 def test_what_would_read_too_much_is_handed_on() -> None:
     runner = graphs("exaone")
     rows = Rows(runner, [300, 200])
@@ -176,7 +216,7 @@ def test_a_check_that_fails_turns_graphs_off_with_one_warning(
     attention: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = build("exaone")
-    monkeypatch.setattr("provider.engine.graph_start._attentions", lambda _: [attention])
+    monkeypatch.setattr("provider.engine.graph_start.attentions", lambda _: [attention])
     with caplog.at_level(logging.WARNING):
         assert start(model, runner_of(model), LIMITS, capture=False) is None
     (record,) = caplog.records
@@ -186,7 +226,7 @@ def test_a_check_that_fails_turns_graphs_off_with_one_warning(
 def test_the_next_attention_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("exaone")
     both: list[Any] = [Broken, GatheredAttention]
-    monkeypatch.setattr("provider.engine.graph_start._attentions", lambda _: both)
+    monkeypatch.setattr("provider.engine.graph_start.attentions", lambda _: both)
     started = start(model, runner_of(model), LIMITS, capture=False)
     assert started is not None
     assert started._attention is GatheredAttention
