@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from ssl import SSLContext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from provider.base import ApiRequest, ApiResponse, ByteStream
@@ -92,6 +93,8 @@ class OpenAIProvider:
     answer, errors included, is passed on as it is.
     """
 
+    here: ClassVar[bool] = True
+
     def __init__(self, settings: Settings) -> None:
         if settings.openai_http2 == "on" and find_spec("h2") is None:
             raise ConfigurationError(
@@ -106,8 +109,6 @@ class OpenAIProvider:
         # one, to the process.
         self._carriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Carrier] = WeakKeyDictionary()
         self._blocking: dict[int, Blocking] = {}
-
-    here = True
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         with self._translated():
@@ -128,8 +129,11 @@ class OpenAIProvider:
         return await self._carrier().send(outgoing)
 
     def warm_up(self) -> None:
-        """Reads the system's certificates, which takes longer than a request does."""
+        """Reads the system's certificates and imports what carries requests, which takes longer
+        than a request does."""
         self._certificates()
+        if find_spec("httptools") is not None:
+            import_module("provider.wire.pool")
 
     async def aclose(self) -> None:
         """Closes every event loop's pool, each in the loop that opened its sockets."""
