@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psycopg
+from alembic.util import CommandError
 from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -54,7 +55,7 @@ def contract_column(target: Target) -> None:
     """
     try:
         runner.upgrade(target, runner.CONTRACTED)
-    except RuntimeError as error:
+    except CommandError as error:
         raise ConfigurationError(str(error)) from error
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from provider.errors import ConfigurationError
 from provider.settings import Settings
 from provider.vectors.database import Capabilities
-from provider.vectors.source import Source
+from provider.vectors.source import Source, split_table
 from provider.vectors.spaces import MOST_INDEXED, OPERATOR_CLASSES, Identity, Storage
 
 
@@ -186,6 +186,11 @@ def check(settings: Settings, found: Capabilities) -> None:
         raise ConfigurationError(
             f"VECTOR_SCHEMA={settings.vector_schema!r} cannot be used: expected lower-case "
             "letters, digits and underscores."
+        )
+    if settings.vector_schema in {"public", split_table(settings.vector_table)[0]}:
+        raise ConfigurationError(
+            f"VECTOR_SCHEMA={settings.vector_schema!r} cannot be used: an app's tables and its own "
+            "alembic_version live there; expected a schema for our tables alone, such as sllm."
         )
     if settings.vector_type == "halfvec" and not found.halfvec:
         version = ".".join(map(str, found.pgvector))

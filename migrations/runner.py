@@ -98,21 +98,28 @@ def _run(target: Target, step: object, patience: float, up_to: str | None = None
     with alone(target.database, schema, patience):
         known = order(target)
         at = current(target.database, schema)
+        if at is not None and at not in known:
+            raise ConfigurationError(
+                f"VECTOR_SCHEMA={schema!r} cannot be used: its alembic_version is at {at!r}, which "
+                f"is none of {', '.join(known)}: another application's, or a newer release of "
+                "this one. Set a schema of its own, or install that release."
+            )
         if up_to is not None and at is not None and known.index(at) >= known.index(up_to):
             return
         try:
             retrying(step)
         except DBAPIError as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
 
 def _contention(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and isinstance(error.orig, _CONTENTION)
 
 
-def _translated(error: DBAPIError) -> Exception:
-    """Our own refusals (RAISE EXCEPTION in a revision) as one sentence with the way out."""
-    origin = error.orig
+def translated(error: Exception) -> Exception:
+    """Our own refusals (RAISE EXCEPTION in a revision) as one sentence with the way out; others
+    as they are."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
     if isinstance(origin, _REFUSALS):
         hint = origin.diag.message_hint or ""
         return ConfigurationError(f"Refused: {origin.diag.message_primary}. {hint}".strip())

@@ -22,6 +22,8 @@ from provider.vectors.flow import run
 from provider.vectors.source import Source
 from provider.vectors.spaces import Identity, Space
 
+MEMORY_ELSEWHERE = 2048
+"""MiB that an index build may take on a server whose memory is not known."""
 _NEWEST = Capabilities(18, (0, 8, 0), "public")
 
 
@@ -37,9 +39,7 @@ class Target:
         """Connections for Alembic; nothing is pooled."""
         if self.database is None:
             raise ConfigurationError("This target was made for --sql and has no connection.")
-        return create_engine(
-            "postgresql+psycopg://", creator=self.database.connect, poolclass=NullPool
-        )
+        return engine(self.database)
 
     @classmethod
     def of(
@@ -54,14 +54,16 @@ class Target:
     ) -> Target:
         """Look at the database, ask embedders of unknown width, and decide the parameters.
 
-        Offline nothing is looked at: the table is as revision 0001 makes it.
+        Offline nothing is looked at, and no embedder of a known model is loaded: the table is as
+        revision 0001 makes it, and the space gets its probe at the first use.
         Raises `ConfigurationError` for what cannot work, before anything is changed.
         """
         make = make or embedding.from_settings(settings)
         if offline:
             found, table = _NEWEST, source.planned(settings)
-            made = _parameters(settings, found, table, [], make, adopted=False)
-            return cls(replace(made, force=force), None)
+            made = _parameters(settings, found, table, [], make, adopted=False, offline=True)
+            memory = settings.vector_index_memory_mb or MEMORY_ELSEWHERE
+            return cls(replace(made, force=force, index_settings=_patient(memory, 2)), None)
         database = database or Database(settings)
         with database.connect() as connection:
             found = _capabilities(connection)
@@ -83,6 +85,11 @@ class Target:
             ),
             database,
         )
+
+
+def engine(database: Database) -> Engine:
+    """Connections for Alembic; nothing is pooled."""
+    return create_engine("postgresql+psycopg://", creator=database.connect, poolclass=NullPool)
 
 
 def providers(settings: Settings) -> list[str]:
@@ -141,12 +148,16 @@ def _index_settings(
     times slower. One processor stays with the apps.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    limit = limit or (memory // 4 if embedded else 2048)
+    limit = limit or (memory // 4 if embedded else MEMORY_ELSEWHERE)
     workers = max(0, min(7, (os.cpu_count() or 1) - 2)) if embedded else 2
+    return _patient(max(64, min(index_memory(made, rows), limit)), workers)
+
+
+def _patient(memory: int, workers: int) -> list[tuple[str, str]]:
     return [
         ("lock_timeout", "0"),
         ("statement_timeout", "0"),
-        ("maintenance_work_mem", f"'{max(64, min(index_memory(made, rows), limit))}MB'"),
+        ("maintenance_work_mem", f"'{memory}MB'"),
         ("max_parallel_maintenance_workers", str(workers)),
     ]
 
@@ -159,9 +170,12 @@ def _parameters(
     make: MakeEmbedder,
     *,
     adopted: bool,
+    offline: bool = False,
 ) -> Parameters:
     extension = p.identifier(found.extension_schema)
-    wanted = [_space(settings, table, known, make, provider) for provider in providers(settings)]
+    wanted = [
+        _space(settings, table, known, make, provider, offline) for provider in providers(settings)
+    ]
     side_spaces = [space for space in wanted if space.storage == "side_table"]
     own = next((s.identity for s in wanted if s.storage == "app_column"), None)
     element, width = (own.element, own.dimensions) if own else ("vector", 512)
@@ -184,6 +198,7 @@ def _space(
     known: Sequence[Space],
     make: MakeEmbedder,
     provider: str,
+    offline: bool,
 ) -> NewSpace:
     """A provider's space as it is in the registry, or as it is going to be."""
     wanted = spaces.identity(settings, provider)
@@ -194,10 +209,11 @@ def _space(
         if space.state != "retired" and catalog.matches(wanted, space):
             identity = replace(wanted, dimensions=space.dimensions, element=space.element)
             return NewSpace(identity, space.storage, space.relation, space.probe)
-    probe = embedding.probe(make(provider)) if wanted.dimensions is None else None
-    identity = wanted.with_dimensions(len(probe) if probe else wanted.dimensions or 0)
-    pooling = embedding.facts(settings, provider).pooling
-    return NewSpace(identity, "side_table", p.side_relation(identity.name), probe, pooling)
+    facts = embedding.facts(settings, provider)
+    width = wanted.dimensions or (facts.dimensions if offline else None)
+    probe = embedding.probe(make(provider)) if width is None else None
+    identity = wanted.with_dimensions(len(probe) if probe else width or 0)
+    return NewSpace(identity, "side_table", p.side_relation(identity.name), probe, facts.pooling)
 
 
 def _own(settings: Settings, table: Source, wanted: Identity) -> Identity:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0004"
 down_revision = "0003"
@@ -48,11 +49,12 @@ END $do$
 def upgrade() -> None:
     p: Any = op.get_context().opts["parameters"]
     if not p.contract_confirmed:
-        raise RuntimeError(
-            "Contract drops the column of the old vectors for good. Run `sllm db contract --yes`."
+        raise CommandError(
+            "Contract (0004) drops the column of the old vectors for good. Run `sllm db contract "
+            "--yes`; `alembic upgrade 0003` is everything before it."
         )
     if not p.embedding:
-        raise RuntimeError("There is no vector column of the app's own to drop.")
+        raise CommandError("There is no vector column of the app's own to drop.")
     if not p.force:
         op.execute(IN_USE.format(p=p))
     op.execute(INCOMPLETE.format(p=p))
@@ -66,7 +68,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise RuntimeError(
+    raise CommandError(
         "The vectors of the dropped column are gone, so this cannot be undone here. Add the column "
         "again and fill it from the archive that `sllm db contract --archive` wrote."
     )

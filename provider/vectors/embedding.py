@@ -57,6 +57,7 @@ class Facts:
     """What is known of a provider's embedding model without loading it."""
 
     pooling: str | None = None
+    dimensions: int | None = None
     query_prefix: str = ""
     """What the model wants before a query (e5: `query: `); documents get theirs by themselves."""
 
@@ -70,7 +71,8 @@ def facts(settings: Settings, provider: str) -> Facts:
     model = settings.local_embedding_model
     folder = Path(model).expanduser()
     known = facts_for(model, folder) if folder.is_dir() else KNOWN.get(model, EmbeddingFacts())
-    return Facts(known.pooling, known.query_prefix)
+    width = settings.local_embedding_dimensions or known.dimensions
+    return Facts(known.pooling, width, known.query_prefix)
 
 
 def as_query(embedder: Embedder, text: str) -> str:
