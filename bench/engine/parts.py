@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def grammar(engine: Engine, checkpoint: Any) -> None:
 
 def sampled(engine: Engine, checkpoint: Any) -> None:
     """CPU time of masks, of asking about tokens and of draws, in answers at temperature 1."""
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     calls: Counter[str] = Counter()
 
     def timed(owner: Any, name: str) -> None:
