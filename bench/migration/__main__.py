@@ -42,8 +42,9 @@ def measure(on: Stage, name: str, limit: float) -> dict[str, Any]:
                 WAYS[name](scene)
             except TooLong:
                 scene.facts["stopped"] = f"after {limit:.0f} s"
-            except KeyboardInterrupt:
-                scene.facts["stopped"] = f"by hand in {line.phases[-1].name!r}"
+            except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - keep what was felt
+                where = f"in {line.phases[-1].name!r}"
+                scene.facts["stopped"] = f"{where}: {type(error).__name__}: {error}"[:200]
             switched = scene.switch or (time.time(), Size.of(url))
             samples = running.stop()
         return _result(name, line, samples, before, switched, scene.facts)
