@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from provider.errors import InvalidRequest
+from provider.protocol.values import type_word
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,8 @@ def _parse_object(body: bytes) -> dict[str, Any]:
             "its other half), which is not Unicode text."
         )
     if not isinstance(parsed, dict):
-        raise InvalidRequest(
-            f"The JSON body must be an object, but got {type(parsed).__name__} instead."
-        )
+        got = type_word(parsed)
+        raise InvalidRequest(f"The JSON body must be an object, but got {got} instead.")
     return parsed
 
 

@@ -211,7 +211,8 @@ class Either:
     @property
     def expected(self) -> str:
         first, *rest = (shape.expected for shape in self.shapes.values())
-        return " or ".join([f"one of {first}", *(word.split(" ", 1)[-1] for word in rest)])
+        head = first if first.startswith("one of ") else f"one of {first}"
+        return " or ".join([head, *(word.split(" ", 1)[-1] for word in rest)])
 
     def check(self, value: Any, path: str, note: Note) -> None:
         shape = self.shapes.get(type(value))
