@@ -132,7 +132,8 @@ class FallbackSettings(BaseSettings):
     sllm_state_file: Path | None = Field(
         None,
         description="File of the run-time switch, looked at by every process at each request; "
-        "unset: `~/.local/state/sllm/providers.json`, and the stock client for OpenAI alone.",
+        "unset: `sllm/providers.json` in `$XDG_STATE_HOME` or `~/.local/state`, and the stock "
+        "client for OpenAI alone.",
     )
     llm_fallback: Literal["none", "openai", "local"] = Field(
         "none", description="Who answers when the LLM provider cannot: none, openai or local."
@@ -485,7 +486,8 @@ class Settings(
     @property
     def state_file(self) -> Path:
         """The file of the run-time switch."""
-        return self.sllm_state_file or Path.home() / ".local/state/sllm/providers.json"
+        states = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        return self.sllm_state_file or states / "sllm/providers.json"
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -73,3 +73,9 @@ def _tell(settings: Settings, overrides: Overrides) -> None:
         )
     if said := warning(settings.openai_model):
         click.echo(f"Warning: {said}")
+    hosted = any((state.of(side) or defaults[side]) == "openai" for side in SIDES)
+    if hosted and settings.openai_api_key is None:
+        click.echo(
+            "Warning: OPENAI_API_KEY is not set here; a process that has none either sends its "
+            "clients' own keys on."
+        )

@@ -123,3 +123,10 @@ def test_every_setting_has_its_line() -> None:
         assert field.description, name
         assert field.description.endswith("."), name
         assert f"# {name.upper()}=" in env_example()
+
+
+def test_the_state_file_is_where_the_system_keeps_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/lib/states")
+    assert Settings().state_file == Path("/var/lib/states/sllm/providers.json")
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    assert Settings().state_file == Path.home() / ".local/state/sllm/providers.json"

@@ -44,6 +44,13 @@ def test_switch_tells_and_switches() -> None:
     assert "llm        openai   (configured)" in back.output
 
 
+def test_switch_to_a_hosted_side_without_a_key_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "OPENAI_API_KEY is not set here"
+    assert said in CliRunner().invoke(switch, ["openai"]).output
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    assert said not in CliRunner().invoke(switch, ["openai"]).output
+
+
 def test_switch_to_nobody_is_one_sentence() -> None:
     run = CliRunner().invoke(switch, ["grok"])
     assert run.exit_code == 2
