@@ -194,7 +194,7 @@ sys.exit(9)
         while b"up\r\n" not in shown:
             shown += os.read(ours, 1000)
         os.write(ours, b"\x03")
-        while b"interrupted" not in shown:
+        while b"\r\n" not in shown.partition(b"interrupted")[2]:
             shown += os.read(ours, 1000)
         assert process.wait(60) == 9
     finally:
