@@ -110,31 +110,52 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    try:
-        child = subprocess.Popen(command, env=environment, preexec_fn=dies_with_parent(os.getpid()))
-    except FileNotFoundError:
-        _say(f"{command[0]}: command not found")
-        return NOT_FOUND
-    except OSError as error:
-        _say(f"{command[0]}: {error.strerror}")
-        return NOT_EXECUTABLE
-    with _forwarding(child):
+    with _forwarding() as signals:
+        try:
+            child = subprocess.Popen(
+                command, env=environment, preexec_fn=dies_with_parent(os.getpid())
+            )
+        except FileNotFoundError:
+            _say(f"{command[0]}: command not found")
+            return NOT_FOUND
+        except OSError as error:
+            _say(f"{command[0]}: {error.strerror}")
+            return NOT_EXECUTABLE
+        signals.go_to(child)
         code = child.wait()
     return 128 - code if code < 0 else code
 
 
-@contextmanager
-def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Signals to this process go to the command, except keys, which a terminal sends to both."""
+class _Signals:
+    """Where this process's signals go: to the command, once there is one."""
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        if not (number in (signal.SIGINT, signal.SIGQUIT) and _in_foreground()):
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def go_to(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        for number in self._early:
             child.send_signal(number)
 
+    def forward(self, number: int, frame: FrameType | None) -> None:
+        """A key that a terminal has sent to both is not sent on."""
+        if number in (signal.SIGINT, signal.SIGQUIT) and _in_foreground():
+            return
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+
+@contextmanager
+def _forwarding() -> Iterator[_Signals]:
+    """Begins before the command does, which may be quicker to be interrupted than this process."""
+    signals = _Signals()
     numbers = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
-    previous = {number: signal.signal(number, forward) for number in numbers}
+    previous = {number: signal.signal(number, signals.forward) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
