@@ -151,7 +151,7 @@ def test_processes_that_rotate_at_once_keep_every_line(tmp_path: Path) -> None:
         ("주민번호 900101-1234567 입니다", "주민번호 [RRN] 입니다"),
         ("면적 84.97㎡, 2026-11-21, 1234-5678-9", "면적 84.97㎡, 2026-11-21, 1234-5678-9"),
         ("방 3개, 0.85 이상", "방 3개, 0.85 이상"),
-        ("a" * 1_000_000, "a" * 1_000_000),  # an hour, if it is tried at each character
+        ("a" * 1_000_000, "a" * 1_000_000),  # half an hour, if tried at each character
         ("0-" * 500_000, "0-" * 500_000),
         ("a@b@c.kr", "a@[EMAIL]"),
     ],
