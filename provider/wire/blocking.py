@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
 
+from provider.wire.connection import readable
 from provider.wire.dialing import Origin
-from provider.wire.failures import (
-    Broken,
-    CannotConnect,
-    ConnectTimedOut,
-    NoConnectionLeft,
-    TimedOut,
-    WireFailure,
-)
+from provider.wire.failures import Broken, NoConnectionLeft, TimedOut, unconnected
 from provider.wire.pool import IDLE_SECONDS, MOST_IDLE, MOST_UNDER_WAY
 from provider.wire.response import Response
 
@@ -73,7 +66,7 @@ class BlockingPool:
                 since, connection = self._idle.pop()
             except IndexError:
                 return None
-            if since >= oldest and not _readable(connection):
+            if since >= oldest and not readable(connection.fileno()):
                 return connection
             connection.close()
 
@@ -145,17 +138,4 @@ def _dialed(origin: Origin, seconds: float) -> socket.socket:
     except (OSError, UnicodeError) as error:
         if opened is not None:
             opened.close()
-        raise _unconnected(error, seconds) from error
-
-
-def _unconnected(error: Exception, seconds: float) -> WireFailure:
-    if isinstance(error, TimeoutError):
-        return ConnectTimedOut(f"not within {seconds:g} seconds")
-    return CannotConnect(str(error))
-
-
-def _readable(connection: socket.socket) -> bool:
-    """Whether something came that nobody asked for: a close, as a rule."""
-    look = select.poll()
-    look.register(connection.fileno(), select.POLLIN)
-    return bool(look.poll(0))
+        raise unconnected(error, seconds) from error

@@ -47,10 +47,7 @@ class Connection(asyncio.Protocol):
         not looked at yet."""
         if self._gone or self._transport is None or self._transport.is_closing():
             return False
-        socket = self._transport.get_extra_info("socket")
-        look = select.poll()
-        look.register(socket.fileno(), select.POLLIN)
-        return not look.poll(0)
+        return not readable(self._transport.get_extra_info("socket").fileno())
 
     def drop(self) -> None:
         """Ends the connection at once, without waiting for what was not sent yet."""
@@ -128,3 +125,10 @@ class Connection(asyncio.Protocol):
 
 def _nobody(again: bool) -> None:
     """Stands in where no exchange is under way."""
+
+
+def readable(socket: int) -> bool:
+    """Whether something came over an idle connection that nobody asked for: a close, as a rule."""
+    look = select.poll()
+    look.register(socket, select.POLLIN)
+    return bool(look.poll(0))

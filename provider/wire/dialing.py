@@ -10,7 +10,7 @@ from ssl import SSLContext
 from typing import Any
 
 from provider.wire.connection import Connection
-from provider.wire.failures import CannotConnect, ConnectTimedOut
+from provider.wire.failures import unconnected
 
 _HEAD_START = 0.25
 """Seconds that an address has for itself before the next one is tried beside it."""
@@ -43,10 +43,8 @@ async def dialed(origin: Origin, seconds: float) -> Connection:
                 ssl=origin.trust,
                 server_hostname=origin.host if origin.trust is not None else None,
             )
-    except TimeoutError as error:
-        raise ConnectTimedOut(f"not within {seconds:g} seconds") from error
     except (OSError, UnicodeError) as error:
-        raise CannotConnect(str(error)) from error
+        raise unconnected(error, seconds) from error
     return connection
 
 

@@ -29,3 +29,10 @@ class Broken(WireFailure):
 
 class Unsendable(WireFailure):
     """The request has a header that HTTP/1.1 cannot carry."""
+
+
+def unconnected(error: Exception, seconds: float) -> CannotConnect:
+    """What it means that a connection could not be opened in so many seconds."""
+    if isinstance(error, TimeoutError):
+        return ConnectTimedOut(f"not within {seconds:g} seconds")
+    return CannotConnect(str(error))
