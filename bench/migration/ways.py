@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from pgvector import Vector
@@ -242,13 +242,22 @@ def _verified(url: str) -> dict[str, Any]:
 
 
 def _index_size(url: str) -> str:
-    with psycopg.connect(url) as connection:
-        row = connection.execute(
+    return str(
+        _value(
+            url,
             "select string_agg(format('%s %s', c.relname, pg_size_pretty(pg_relation_size(c.oid))),"
             " ', ') from pg_class c join pg_index i on i.indexrelid = c.oid "
-            "join pg_am a on a.oid = c.relam where a.amname = 'hnsw'"
-        ).fetchone()
-    return str(row[0]) if row else ""
+            "join pg_am a on a.oid = c.relam where a.amname = 'hnsw'",
+            "",
+        )
+    )
+
+
+def _value(url: str, query: sql.Composed | LiteralString, missing: Any) -> Any:
+    """What a query of one value finds, `missing` where it finds no row."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+    return row[0] if row else missing
 
 
 def _job(settings: Any) -> tuple[Job, Any]:
@@ -271,20 +280,20 @@ def _alone(texts: int = 5000) -> float:
 def _filled(url: str, column: str) -> int:
     """Rows that have a vector in the column."""
     counted = sql.SQL("select count({}) from documents").format(sql.Identifier(column))
-    with psycopg.connect(url) as connection:
-        row = connection.execute(counted).fetchone()
-    return int(row[0]) if row else 0
+    return int(_value(url, counted, 0))
 
 
 def _newest_column(url: str) -> str:
     """The column that the peer added."""
-    with psycopg.connect(url) as connection:
-        row = connection.execute(
+    return str(
+        _value(
+            url,
             "select attname from pg_attribute where attrelid = 'documents'::regclass "
             "and not attisdropped and format_type(atttypid, null) = 'vector' "
-            "order by attnum desc limit 1"
-        ).fetchone()
-    return str(row[0]) if row else "embedding"
+            "order by attnum desc limit 1",
+            "embedding",
+        )
+    )
 
 
 def _rewrite(connection: psycopg.Connection[Any], column: str, scene: Scene) -> int:

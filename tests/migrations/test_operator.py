@@ -8,33 +8,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from migrations import backfill as job
-from migrations.cli import db
 from provider.errors import ConfigurationError
-from provider.vectors import embedding, mirror
 from provider.vectors.embedded import Cluster
 from provider.vectors.source import joined_table, split_table
 from tests.vectors.embedders import Refusal
 from tests.vectors.postgres import App
 
 Call = Callable[..., Result]
-
-
-@pytest.fixture
-def sllm(app: App, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run a command; the embedders are small, everything else is what an operator gets."""
-    monkeypatch.setenv("DATABASE_URL", app.dsn)
-    for module in (embedding, mirror):
-        monkeypatch.setattr(module, "from_settings", lambda settings: app.make)
-
-    def call(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(db, list(arguments), catch_exceptions=False)
-        assert result.exit_code == code, result.output
-        return result
-
-    return call
 
 
 def refused(sllm: Call, *arguments: str) -> str:
