@@ -101,8 +101,11 @@ class RowSampler:
         too where `top_p` < 1, since a nucleus is one of permitted tokens.
         """
         if isinstance(logits, DrawnRow):
-            if logits.token is not None and (permits(logits.token) or self.greedy):
-                return logits.token if permits(logits.token) else None
+            if (planned := logits.token) is not None:
+                if permits(planned):
+                    return planned
+                if self.greedy:
+                    return None
             logits = logits.whole()
         values = logits if self.plain else self._adjust(logits.clone())
         if self.greedy:
