@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 import click
 
+from provider import rooms
+
+rooms.prefer()  # when imported, since a spawned worker imports this module and calls nothing of it
+
 
 class Subcommand(NamedTuple):
     """Where a subcommand lives (`module:attribute`), the extra it needs, and its line of help."""
@@ -30,8 +34,6 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "finetune": Subcommand("finetune.cli:finetune", "finetune", "Train, merge, export, evaluate."),
     "demo": Subcommand("finetune.demo.cli:demo", "finetune", "Make the demo models again."),
 }
-
-_OURS = frozenset({"provider", "server", "migrations", "finetune"})
 
 
 class Lazy(click.Group):
@@ -74,7 +76,7 @@ def load(name: str) -> click.Command:
             raise click.ClickException(
                 f"`sllm {name}` is not part of this installation."
             ) from error
-        if (error.name or "").split(".")[0] in _OURS:
+        if (error.name or "").split(".")[0] in rooms.NAMES:
             raise
         raise click.ClickException(
             f"`sllm {name}` needs the package {error.name!r}, which is not installed: "

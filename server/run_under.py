@@ -63,8 +63,19 @@ def _server(key: str, options: Sequence[str]) -> Iterator[str]:
     _say("starting the server ...")
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "provider.cli", "serve", "--host", "127.0.0.1", "--port", "0"),
-            *("--quiet", "--ready-fd", str(ready_write), "--lifeline-fd", str(lifeline_read)),
+            # -P: the folder is the app's, and modules in it are not ours
+            *(sys.executable, "-P", "-m", "provider.cli", "serve"),
+            *(
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--quiet",
+                "--ready-fd",
+                str(ready_write),
+                "--lifeline-fd",
+                str(lifeline_read),
+            ),
             *options,
         ],
         env={**os.environ, "SLLM_API_KEYS": f"sha256:{digest}"},

@@ -97,7 +97,7 @@ class SharedServer:
 
     def _start_keeper(self) -> None:
         """Start a keeper and wait for its server; where there is one already, do nothing."""
-        command = [sys.executable, "-m", "provider.vectors.keeper"]
+        command = [sys.executable, "-P", "-m", "provider.vectors.keeper"]
         with (self.cluster.directory / "keeper.log").open("ab") as log:
             done = subprocess.run(
                 [*command, str(self.cluster.directory), str(self._idle_seconds)],

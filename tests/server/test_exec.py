@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from server.run_under import client_environment
-from tests.examples.processes import SLLM, environment
+from tests.examples.processes import ROOT, SLLM, environment
 from tests.standin import StandIn
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ, pid=str(os.getpid()))))"
@@ -135,6 +135,31 @@ def test_a_server_that_cannot_start_says_why_and_the_command_does_not_run(
     assert "ran" not in done.stdout
     assert "/no/such/folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_app_s_modules_may_be_named_as_ours_are(
+    interposed: dict[str, str], tmp_path: Path
+) -> None:
+    folder, on_path = tmp_path / "app", tmp_path / "lib"
+    for module in (folder / "server.py", folder / "provider.py", on_path / "server.py"):
+        module.parent.mkdir(exist_ok=True)
+        module.write_text("print('the app itself')")
+    (on_path / "migrations").mkdir()
+    (on_path / "migrations" / "__init__.py").write_text("raise SystemExit('the app s')")
+    env = interposed | {"PYTHONPATH": f"{on_path}{os.pathsep}{ROOT}"}
+    sllm = [sys.executable, "-P", "-m", "provider.cli"]
+
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*sllm, *arguments], env=env, cwd=folder, capture_output=True, text=True, timeout=120
+        )
+
+    done = ran("exec", "--", sys.executable, "server.py")
+    assert (done.returncode, done.stdout) == (0, "the app itself\n"), done.stderr
+    assert "ready after" in done.stderr
+    done = ran("db", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "backfill" in done.stdout
 
 
 def test_signals_reach_the_command(interposed: dict[str, str]) -> None:
