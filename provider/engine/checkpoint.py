@@ -180,7 +180,12 @@ def _load_model(
             f"{folder} does not fit on {device} ({error}); free memory, set "
             "LOCAL_LLM_QUANTIZATION=nf4 or choose a smaller model."
         ) from error
-    except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{folder} cannot be loaded ({_one_line(error)}); install what is missing: "
+            f"pip install 'sllm-provider[{'quantized' if quantization else 'local'}]'."
+        ) from error
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
         raise ConfigurationError(
             f"{folder} cannot be loaded ({_one_line(error)}); expected weights that fit its "
             "config.json; copy or download the folder again."

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertModel,
     LlamaConfig,
@@ -113,6 +114,17 @@ def test_quantised_weights_stay_close(
     assert (found - wanted).norm() / wanted.norm() < (0.25 if quantization == "nf4" else 0.05)
     assert small.card.parameters == plain.card.parameters
     assert small.card.quantization == quantization
+
+
+def test_a_missing_bitsandbytes_names_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: Any, **__: Any) -> None:
+        raise ImportError("Using `bitsandbytes` 4-bit quantization requires bitsandbytes")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", unavailable)
+    with pytest.raises(ConfigurationError, match=r"pip install 'sllm-provider\[quantized\]'"):
+        load(folder, "cpu", quantization="nf4", progress=False)
 
 
 def test_nf4_shapes_that_cannot_run_are_refused_at_load(folder: Path) -> None:
