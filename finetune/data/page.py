@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from html import escape
 
 from finetune.data.check import Checked
 from finetune.data.summary import figures, verdict
+from finetune.picture import embedded, page
 
 _MOST = 2000
 _STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:.5rem 0}td,th{text-align:left;padding:.25rem .7rem;"
-    "border-bottom:1px solid #ddd;vertical-align:top}.error{color:#a40000}.warning{color:#8a5a00}"
-    ".verdict{padding:1rem;border-radius:.4rem;background:#eef}img{max-width:100%}"
+    ".error{color:#a40000}.warning{color:#8a5a00}"
+    ".verdict{padding:1rem;border-radius:.4rem;background:#eef}"
 )
 
 
 def html(checked: Checked, picture: bytes) -> str:
     """The report; it lists the first 2,000 problems, `problems.jsonl` beside it has all."""
     numbers = figures(checked)
-    image = base64.b64encode(picture).decode("ascii")
     listed = "".join(
         f"<tr class={p.severity}><td>{p.severity}<td>{escape(p.kind)}<td>{escape(p.source)}"
         f"<td>{p.line or ''}<td>{escape(p.field)}<td>{escape(p.reason)}"
         for p in checked.problems[:_MOST]
     )
     more = len(checked.problems) - _MOST
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Training data</title>"
-        f"<style>{_STYLE}</style><h1>Training data</h1>"
-        f"<p class=verdict>{escape(verdict(checked))}</p>"
-        f"<img alt='lengths, agents, languages and problems' src='data:image/png;base64,{image}'>"
+    body = (
         f"<h2>Agents</h2>{_table(numbers['agents'])}<h2>Languages</h2>"
         f"{_table(numbers['languages'])}<h2>Problems</h2>"
         "<table><tr><th><th>kind<th>file<th>line<th>field<th>reason"
         f"{listed}</table>{f'<p>... and {more:,} more in problems.jsonl</p>' if more > 0 else ''}"
-        "</html>"
     )
+    image = embedded(picture, "lengths, agents, languages and problems")
+    said = f"<p class=verdict>{escape(verdict(checked))}</p>"
+    return page("Training data", image, body, style=_STYLE, before=said)
 
 
 def _table(counts: Mapping[str, int]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from finetune.durable import replaced
 from provider.errors import ConfigurationError
 
 
@@ -48,22 +48,15 @@ def new_file(path: Path, again: bool = False) -> Iterator[IO[bytes]]:
     it take the place of an older one."""
     if not again:
         free(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as raw:
+        with replaced(path) as raw:
             if path.suffix == ".gz":
                 with gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
                     yield file  # type: ignore[misc]
             else:
                 yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        part.replace(path)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written ({error.strerror or error}); nothing of it is left."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()

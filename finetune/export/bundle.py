@@ -3,9 +3,7 @@ licences, checksums and the scripts that check, install and serve it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from finetune.durable import sha256, sync_file
 from finetune.export.base import read_base
 from finetune.export.scripts import INSTALL, README, SERVE, VERIFY
 from finetune.export.wheels import collect
@@ -149,8 +148,7 @@ def _copy(partial: Path, files: Mapping[str, Path], size: int, progress: bool) -
                 target.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = target.with_name(f"{target.name}.unfinished")
                 shutil.copyfile(path, unfinished)
-                with unfinished.open("rb") as file:
-                    os.fsync(file.fileno())
+                sync_file(unfinished)
                 shutil.copystat(path, unfinished)
                 unfinished.chmod(0o644)
                 unfinished.rename(target)
@@ -197,10 +195,5 @@ def _write_sums(partial: Path) -> None:
     lines = []
     for path in sorted(partial.rglob("*")):
         if path.is_file() and path.name != SUMS:
-            lines.append(f"{_sha256(path)}  ./{path.relative_to(partial).as_posix()}")
+            lines.append(f"{sha256(path)}  ./{path.relative_to(partial).as_posix()}")
     (partial / SUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

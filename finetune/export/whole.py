@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from finetune.durable import sync_file, sync_folder
 from provider.errors import ConfigurationError
 
 
@@ -43,7 +44,7 @@ def _renamed_after(partial: Path, destination: Path, keep: bool) -> Iterator[Pat
         _sync(partial)
         _check_absent(destination)
         partial.rename(destination)
-        _sync_folder(destination.parent)
+        sync_folder(destination.parent)
     except BaseException:
         if not keep:
             shutil.rmtree(partial, ignore_errors=True)
@@ -99,14 +100,5 @@ def _sync(folder: Path) -> None:
     """Every file on the disk before the name says that they are."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync_file(path)
+    sync_folder(folder)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 from pathlib import Path
 from typing import Any
 
+from finetune.picture import embedded, page, write_page
+from finetune.picture import table as in_html
 from finetune.sweep.config import Point, Sweep
 from finetune.train.journal import Journal
 from finetune.train.run import finished_adapter, summary
@@ -37,17 +37,8 @@ def write(sweep: Sweep) -> Path:
     )
     picture = sweep.output / "sweep.png"
     _draw(sweep, listed, picture)
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    page = sweep.output / "sweep.html"
-    page.write_text(
-        "<!doctype html><meta charset='utf-8'><title>sweep</title>"
-        "<style>body{font:16px system-ui;margin:2rem auto;max-width:70rem}img{width:100%}"
-        "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd}"
-        f"</style><h1>{html.escape(str(sweep.output))}</h1>"
-        f"<img alt='results and curves' src='data:image/png;base64,{encoded}'>{_html(listed)}",
-        encoding="utf-8",
-    )
-    return page
+    image = embedded(picture.read_bytes(), "results and curves")
+    return write_page(sweep.output / "sweep.html", page(str(sweep.output), image, _html(listed)))
 
 
 def _row(point: Point) -> Row:
@@ -75,12 +66,7 @@ def _cell(value: Any) -> str:
 
 def _html(listed: list[Row]) -> str:
     columns = [name for name in listed[0] if name != "score"]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(row[name]))}</td>" for name in columns) + "</tr>"
-        for row in listed
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return in_html(columns, [[_cell(row[name]) for name in columns] for row in listed])
 
 
 def _draw(sweep: Sweep, listed: list[Row], path: Path) -> None:

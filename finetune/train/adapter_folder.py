@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from finetune.train.checkpoints import sha256, write_durably
+from finetune.durable import sha256, write_durably
 from provider.engine.model_card import ModelCard
 
 CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"

@@ -7,13 +7,13 @@ truncated file disagrees with it: both are recognised, named and left out.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from finetune.durable import sha256, sync_file, write_durably
 
 SEAL = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -35,8 +35,7 @@ def seal(folder: Path) -> None:
     """Bring every file to the disk, then list them with size and digest."""
     files = {}
     for path in _files(folder):
-        with path.open("r+b") as file:  # Windows syncs no file that is open for reading only
-            os.fsync(file.fileno())
+        sync_file(path)
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256(path)]
     write_durably(folder / SEAL, json.dumps({"files": files}, indent=1).encode())
 
@@ -84,32 +83,5 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """The whole file or the one that was there before, also after a power cut."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

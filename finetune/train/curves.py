@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.picture import embedded, page, table, write_page
 from finetune.train.journal import Journal
 
 PNG, HTML = "curves.png", "curves.html"
@@ -19,19 +18,8 @@ def write_curves(run: Path, title: str) -> Path | None:
     if not journal.losses():
         return None
     _draw(journal, run / PNG, title)
-    picture = base64.b64encode((run / PNG).read_bytes()).decode()
-    page = run / HTML
-    page.write_text(
-        "<!doctype html><meta charset='utf-8'>"
-        f"<title>{html.escape(title)}</title>"
-        "<style>body{font:16px system-ui;margin:2rem auto;max-width:62rem;padding:0 1rem}"
-        "img{width:100%}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right}"
-        "</style>"
-        f"<h1>{html.escape(title)}</h1><img alt='learning curves' "
-        f"src='data:image/png;base64,{picture}'>{_table(journal)}",
-        encoding="utf-8",
-    )
-    return page
+    image = embedded((run / PNG).read_bytes(), "learning curves")
+    return write_page(run / HTML, page(title, image, _table(journal)))
 
 
 def _draw(journal: Journal, path: Path, title: str) -> None:
@@ -73,9 +61,5 @@ def _columns(points: Sequence[tuple[int, Any]]) -> tuple[list[int], list[Any]]:
 
 
 def _table(journal: Journal) -> str:
-    rows = "".join(
-        f"<tr><td>{step}</td><td>{loss:.4f}</td></tr>" for step, loss in journal.evaluations()
-    )
-    if not rows:
-        return ""
-    return f"<table><tr><th>step</th><th>evaluation loss</th></tr>{rows}</table>"
+    rows = [[str(step), f"{loss:.4f}"] for step, loss in journal.evaluations()]
+    return table(["step", "evaluation loss"], rows) if rows else ""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune.train.checkpoints import write_durably
+from finetune.durable import write_durably
 
 NAME = "metrics.jsonl"
 

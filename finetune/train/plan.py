@@ -13,11 +13,12 @@ from filelock import FileLock, Timeout
 
 from finetune.data.conversation import Conversation
 from finetune.data.read import read_conversations
-from finetune.train import checkpoints
+from finetune.durable import write_durably
 from finetune.train.arguments import steps_in_all
 from finetune.train.config import TrainConfig, write_config
 from finetune.train.estimate import Estimate, estimate
 from finetune.train.examples import Examples, encode, held_out
+from finetune.train.fingerprint import differences, fingerprint
 from finetune.train.packing import packed
 from finetune.train.processes import is_first, world_size
 from provider.engine.chat import ChatTokenizer, declared_eos
@@ -150,7 +151,7 @@ def _note(plan: Plan) -> None:
     output = plan.config.output
     try:
         write_config(plan.config, output / CONFIG)
-        checkpoints.write_durably(output / RUN, json.dumps(_identity(plan), indent=2).encode())
+        write_durably(output / RUN, json.dumps(_identity(plan), indent=2).encode())
     except OSError as error:
         raise _unwritable(output, error) from error
 
@@ -179,6 +180,9 @@ def _check_same(plan: Plan, *, resume: bool) -> None:
     ]
     if before["data_sha256"] != now["data_sha256"]:
         changed.append("the training data are others")
+    if before.get("eval_sha256", now["eval_sha256"]) != now["eval_sha256"]:
+        changed.append("the held-out data are others")
+    changed += differences(before.get("base", now["base"]), now["base"])
     if before.get("processes", 1) != now["processes"]:
         changed.append(f"processes were {before.get('processes', 1)} and are {now['processes']}")
     if changed:
@@ -192,6 +196,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
     return {
         "config": plan.config.model_dump(mode="json"),
         "data_sha256": plan.train.sha256,
+        "eval_sha256": plan.held_out.sha256,
+        "base": fingerprint(plan.folder),
         "steps": plan.steps,
         "processes": world_size(),
     }

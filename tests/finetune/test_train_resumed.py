@@ -15,6 +15,7 @@ from finetune.train.checkpoints import listed, step_of
 from finetune.train.cli import train
 from finetune.train.journal import Journal
 from finetune.train.sampler import EpochSampler
+from tests import tiny
 from tests.finetune import training
 
 pytestmark = pytest.mark.filterwarnings(
@@ -111,3 +112,44 @@ def test_early_stopping_is_remembered(tmp_path: Path) -> None:
     assert run(tmp_path, "--resume", **settled).exit_code == 0
     assert sorted(training.losses(output)) == steps
     assert (output / "adapter" / WEIGHTS).read_bytes() == before
+
+
+def test_a_resume_over_another_base_or_other_held_out_data_names_every_difference(
+    tmp_path: Path,
+) -> None:
+    training.write_data(tmp_path, 20)
+    base, aside = tmp_path / "base", tmp_path / "aside.jsonl"
+    shutil.copytree(tiny.llm_folder(), base)
+    lines = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    aside.write_text("\n".join(lines[:4]), encoding="utf-8")
+    settled = {"max_steps": 2, "base": str(base), "eval_data": str(aside)}
+    assert run(tmp_path, **settled).exit_code == 0
+    stated = json.loads((base / "config.json").read_text())
+    elsewhere = {**stated, "transformers_version": "9.9.9"}  # another copy of the same model
+    (base / "config.json").write_text(json.dumps(elsewhere))
+    assert "is finished already" in run(tmp_path, "--resume", **settled).output
+
+    weights = bytearray((base / "model.safetensors").read_bytes())
+    weights[-2] ^= 1  # one weight, one bit
+    (base / "model.safetensors").write_bytes(weights)
+    (base / "config.json").write_text(json.dumps({**stated, "rope_theta": 12345.0}))
+    (base / "more.safetensors").write_bytes(b"x")
+    aside.write_text("\n".join(lines[:3]), encoding="utf-8")
+    refused = run(tmp_path, "--resume", **settled)
+    assert refused.exit_code == 1
+    assert (
+        "cannot be continued: the held-out data are others; the base's config.json has other "
+        "contents; the base's model.safetensors has other contents; the base's more.safetensors is "
+        "new; put it back as it was"
+    ) in refused.output
+    (base / "model.safetensors").unlink()
+    assert "the base's model.safetensors is gone" in run(tmp_path, "--resume", **settled).output
+
+
+def test_a_run_begun_before_bases_were_noted_still_goes_on(tmp_path: Path) -> None:
+    training.write_data(tmp_path, 20)
+    assert run(tmp_path, max_steps=2).exit_code == 0
+    noted = json.loads((tmp_path / "run" / "run.json").read_text())
+    del noted["base"], noted["eval_sha256"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(noted))
+    assert "is finished already" in run(tmp_path, "--resume", max_steps=2).output
