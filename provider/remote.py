@@ -30,10 +30,11 @@ from provider.protocol import breach, chat, replies, sse
 from provider.protocol.bound import by_schema
 from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
-from provider.protocol.constraints import CALLING, constraint
+from provider.protocol.constraints import CALLING, constraint, enforceable
 from provider.protocol.conversation import conversation
 from provider.protocol.dialect import spelt
 from provider.protocol.normal import normal_completion, normal_error, normal_models
+from provider.protocol.portability import header
 from provider.remote_stream import NormalStream, fewer_than
 from provider.remote_turn import Declined, Turn, untooled
 from provider.streams import primed
@@ -72,15 +73,14 @@ class Remote:
         asked = chat.parse(request.json)
         model = await self._model(asked.model)
         if asked.format.type != "text" or asked.tools.callable:
-            await asyncio.to_thread(_check, asked)
+            asked = await asyncio.to_thread(_checked, asked)
         body = {**untooled(request.json), "model": model}
         calling = asked.tools.mode in CALLING
         response = await (self._with_tools if calling else self._text)(request, asked, body)
         if not asked.ignored:
             return response
-        return replace(
-            response, headers={**response.headers, "x-ignored-params": ", ".join(asked.ignored)}
-        )
+        ignored = header(asked.ignored, ", ")
+        return replace(response, headers={**response.headers, "x-ignored-params": ignored})
 
     async def aclose(self) -> None:
         for server in self._servers:
@@ -211,10 +211,14 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name != "x-request-id"}
 
 
-def _check(asked: ChatRequest) -> None:
-    """Refuses schemas that cannot be enforced here either, each server being lax in its own way."""
-    if find_spec("llguidance") is not None:
-        constraint(asked)
+def _checked(asked: ChatRequest) -> ChatRequest:
+    """Refuses schemas that cannot be enforced here either, each server being lax in its own way,
+    and takes what cannot be enforced out of those that need not be."""
+    if find_spec("llguidance") is None:
+        return asked
+    asked = enforceable(asked)
+    constraint(asked)
+    return asked
 
 
 def _about_tools(declined: Declined) -> ApiResponse:

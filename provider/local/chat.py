@@ -15,8 +15,9 @@ from provider.local.portable import Portability
 from provider.protocol import replies, sse
 from provider.protocol.chat import ChatRequest, parse
 from provider.protocol.completion import Head
-from provider.protocol.constraints import constraint
+from provider.protocol.constraints import constraint, enforceable
 from provider.protocol.conversation import conversation
+from provider.protocol.portability import header
 
 _INLINE = 16_384
 """Bytes of a body that is read on the event loop. A longer one, and whatever needs a grammar to be
@@ -57,6 +58,7 @@ def read(request: ApiRequest) -> ChatRequest:
 def prepare(chat: ChatRequest, language: Language, portability: Portability) -> Prepared:
     """From messages to token ids. Raises `InvalidRequest` and its kin."""
     served = language.names().chat(chat.model)
+    chat = enforceable(chat)
     bound = constraint(chat)
     messages = conversation(chat)
     language.check_length(sum(len(message["content"]) for message in messages))
@@ -77,7 +79,7 @@ def prepare(chat: ChatRequest, language: Language, portability: Portability) -> 
 
 def _headers(chat: ChatRequest, language: Language, portability: Portability) -> dict[str, str]:
     headers = portability.headers(chat, foreign=not language.names().is_alias(chat.model))
-    return {**headers, "x-ignored-params": ", ".join(chat.ignored)} if chat.ignored else headers
+    return {**headers, "x-ignored-params": header(chat.ignored, ", ")} if chat.ignored else headers
 
 
 def _sampling(chat: ChatRequest, language: Language) -> Sampling:

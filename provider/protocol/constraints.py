@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,33 @@ from provider.protocol.toolspec import Function
 CALLING = {"auto", "required", "named"}
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 _ANSWER = "answer"
+
+
+def enforceable(request: ChatRequest) -> ChatRequest:
+    """The request with what can be enforced of its callable tools' schemas; `ignored` names what
+    cannot. A tool with `strict` keeps its schema, and so does the answer's format: `constraint`
+    refuses what it cannot enforce of those. The model is still shown what was asked for.
+
+    Raises `SchemaRefused` for what is no JSON Schema.
+    """
+    if request.tools.mode not in CALLING:
+        return request
+    tools, left_out = [], []
+    for function in request.tools.callable:
+        kept, gone = ({}, ()) if function.strict else _relaxed(function)
+        tools.append(replace(function, parameters=kept) if gone else function)
+        left_out += [f"{function.path}#{pointer}" for pointer in gone]
+    if not left_out:
+        return request
+    callable_ = replace(request.tools, callable=tuple(tools))
+    return replace(request, tools=callable_, ignored=(*request.ignored, *left_out))
+
+
+def _relaxed(function: Function) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    try:
+        return schema.relaxed(function.parameters)
+    except SchemaRefused as refused:
+        raise refused.at(function.path) from refused
 
 
 def constraint(request: ChatRequest) -> Constraint | None:

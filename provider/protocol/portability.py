@@ -46,12 +46,12 @@ def foreign_model(asked: str) -> Finding:
     )
 
 
-def header(found: Iterable[Finding]) -> str:
-    """The value of `x-portability`: one line of printable ASCII, shortened where it is very long.
+def header(found: Iterable[Finding | str], between: str = "; ") -> str:
+    """The value of `x-portability` and its kin: a line of printable ASCII, cut where it is long.
 
     Names come from the client, control characters included, which no header may carry.
     """
-    text = "; ".join(map(str, found)).replace("\n", " ")
+    text = between.join(map(str, found)).replace("\n", " ")
     encoded = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
     return encoded if len(encoded) <= _HEADER else encoded[: _HEADER - 3] + "..."
 

@@ -22,6 +22,10 @@ from provider.protocol.shapes import (
 
 _NAME = Parameter(String(1, 64, NAME_PATTERN), required=True)
 _FREE = Parameter(String())
+_STRICT = (
+    "With it, a schema that cannot be enforced in full is refused; without, as at OpenAI, what "
+    "cannot be is left to the model, and named in `x-ignored-params`."
+)
 
 _FUNCTION_FIELDS = {
     "name": _NAME,
@@ -38,7 +42,7 @@ _FUNCTION_TOOL = Object(
             Object(
                 {
                     **_FUNCTION_FIELDS,
-                    "strict": Parameter(Boolean(), "Enforced in full either way.", nullable=True),
+                    "strict": Parameter(Boolean(), _STRICT, nullable=True),
                 }
             ),
             required=True,
@@ -109,7 +113,7 @@ FUNCTION_CALL = Either({str: OneOf(("none", "auto")), dict: _NAMED})
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function the model may call; `parameters` is its JSON Schema, `path` its parameter, and
-    `strict` whether OpenAI would be asked to enforce it (here it always is)."""
+    `strict` whether all of it must be enforced, here as at OpenAI."""
 
     name: str
     description: str | None

@@ -2,6 +2,7 @@
 
 compile(schema) -> Constraint         raises SchemaRefused(keyword, path, reason)
 constraint.matcher(tokenizer)         fresh state for one answer
+relaxed(schema) -> (schema, pointers) what of a schema can be enforced, and what cannot
 
 The promise. Text under a compiled constraint is the JSON of a valid instance; every valid instance
 has such a text; a schema for which that cannot be kept raises `SchemaRefused`, at once. In detail:
@@ -22,11 +23,13 @@ from provider.protocol.schema.constraint import Constraint
 from provider.protocol.schema.findings import Finding
 from provider.protocol.schema.lint import lint
 from provider.protocol.schema.openai_subset import name_findings, openai_strict_findings
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed, SchemaRefused
+from provider.protocol.schema.relaxed import relaxed
 
 __all__ = [
     "Constraint",
     "Finding",
+    "Malformed",
     "SchemaRefused",
     "any_object",
     "compile",
@@ -35,4 +38,5 @@ __all__ = [
     "name_findings",
     "openai_strict_findings",
     "regex",
+    "relaxed",
 ]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from provider.protocol.schema.document import Place
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed
 
 
 def shown(value: Any) -> str:
@@ -18,7 +18,7 @@ def shown(value: Any) -> str:
 def mapping(place: Place, keyword: str) -> dict[str, Any]:
     value = place.schema.get(keyword, {})
     if not isinstance(value, dict):
-        raise SchemaRefused(keyword, place.pointer, f"it must be an object, not {shown(value)}.")
+        raise Malformed(keyword, place.pointer, f"it must be an object, not {shown(value)}.")
     return value
 
 
@@ -29,7 +29,7 @@ def count(place: Place, keyword: str) -> int | None:
         return None
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or value is None or value < 0:
-        raise SchemaRefused(
+        raise Malformed(
             keyword, place.pointer, f"it must be a non-negative integer, not {shown(value)}."
         )
     return int(value)
@@ -40,14 +40,14 @@ def number(place: Place, keyword: str) -> int | float | None:
     if value is None and keyword not in place.schema:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SchemaRefused(keyword, place.pointer, f"it must be a number, not {shown(value)}.")
+        raise Malformed(keyword, place.pointer, f"it must be a number, not {shown(value)}.")
     return value
 
 
 def names(place: Place, keyword: str) -> tuple[str, ...]:
     value = place.schema.get(keyword, [])
     if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
-        raise SchemaRefused(
+        raise Malformed(
             keyword,
             place.pointer,
             f"it must be an array of property names, not {shown(value)}.",

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from provider.protocol.schema.known import LIST_VALUED, MAP_VALUED, SCHEMA_VALUED
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed, SchemaRefused
 
 _DRAFTS = {
     "http://json-schema.org/draft-03/schema": 3,
@@ -85,7 +85,7 @@ class Document:
     def resolve(self, origin: Place, reference: Any, keyword: str = "$ref") -> int:
         """The address a reference points to."""
         if not isinstance(reference, str):
-            raise SchemaRefused(keyword, origin.pointer, "it must be a string.")
+            raise Malformed(keyword, origin.pointer, "it must be a string.")
         if reference.startswith("#"):  # urljoin does not join fragments to urn: and the like
             uri, fragment = origin.base, unquote(reference[1:])
         else:
@@ -133,7 +133,7 @@ class Document:
         return place
 
     def _missing(self, keyword: str, origin: Place, reference: str) -> SchemaRefused:
-        return SchemaRefused(keyword, origin.pointer, f"nothing stands at '{reference}'.")
+        return Malformed(keyword, origin.pointer, f"nothing stands at '{reference}'.")
 
     def _address(self, place: Place) -> int:
         # The root stays out of it: reading all of its text would read unused definitions too.

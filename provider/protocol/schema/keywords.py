@@ -19,7 +19,7 @@ from provider.protocol.schema.keywords_array import ARRAY, arrays
 from provider.protocol.schema.keywords_object import OBJECT, object_parts
 from provider.protocol.schema.keywords_scalar import NUMBER, STRING, numbers, strings
 from provider.protocol.schema.objects import Objects
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed
 from provider.protocol.schema.shape import ANYTHING, TYPES, Shape, constants, only_objects
 from provider.protocol.schema.unevaluated import unevaluated
 from provider.protocol.schema.values import Values
@@ -35,7 +35,7 @@ def read(values: Values, address: int) -> Formula:
     if isinstance(schema, bool):
         return TRUE if schema else FALSE
     if not isinstance(schema, dict):
-        raise SchemaRefused("", place.pointer, "a schema must be an object or a boolean.")
+        raise Malformed("", place.pointer, "a schema must be an object or a boolean.")
     if "$ref" in schema and place.draft <= 7:
         return node(values.document.resolve(place, schema["$ref"]))
     parts: list[Formula] = []
@@ -85,7 +85,7 @@ def _types(place: Place) -> Shape | None:
     listed = names if isinstance(names, list) else [names]
     for name in listed:
         if not isinstance(name, str) or name not in TYPES:
-            raise SchemaRefused(
+            raise Malformed(
                 "type",
                 place.pointer,
                 f"{check.shown(name)} is not one of {', '.join(TYPES)}.",
@@ -107,7 +107,7 @@ def _constants(place: Place, keyword: str) -> Shape:
     if keyword == "const":
         return constants([value])
     if not isinstance(value, list):
-        raise SchemaRefused("enum", place.pointer, "it must be an array.")
+        raise Malformed("enum", place.pointer, "it must be an array.")
     if place.schema.get("nullable") is True:
         return constants([*value, None])
     return constants(value)
@@ -116,7 +116,7 @@ def _constants(place: Place, keyword: str) -> Shape:
 def _list_of_schemas(values: Values, place: Place, keyword: str) -> list[Formula]:
     listed = place.schema[keyword]
     if not isinstance(listed, list) or not listed:
-        raise SchemaRefused(keyword, place.pointer, "it must be a non-empty array of schemas.")
+        raise Malformed(keyword, place.pointer, "it must be a non-empty array of schemas.")
     return [node(values.document.child(place, keyword, at)) for at in range(len(listed))]
 
 
@@ -169,9 +169,7 @@ def _dependent(keyword: str) -> Callable[[Values, Place], Formula]:
             absent = is_(only_objects(Objects(named=((name, FALSE),))))
             if isinstance(consequence, list):
                 if not all(isinstance(n, str) for n in consequence):
-                    raise SchemaRefused(
-                        keyword, place.pointer, f"'{name}' must list property names."
-                    )
+                    raise Malformed(keyword, place.pointer, f"'{name}' must list property names.")
                 needed = tuple(dict.fromkeys(consequence))
                 then = is_(only_objects(Objects(required=needed)))
             elif isinstance(consequence, str):  # draft 3

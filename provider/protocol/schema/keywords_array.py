@@ -7,7 +7,7 @@ from provider.protocol.schema.arrays import Arrays, Count
 from provider.protocol.schema.document import Place
 from provider.protocol.schema.formula import TRUE, Formula, node
 from provider.protocol.schema.limits import MAX_REQUIRED_ITEMS
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed, SchemaRefused
 from provider.protocol.schema.values import Values
 
 ARRAY = frozenset(
@@ -25,7 +25,7 @@ def arrays(values: Values, place: Place) -> tuple[Arrays, ...]:
     prefix, rest = _items(values, place)
     unique = place.schema.get("uniqueItems", False)
     if not isinstance(unique, bool):
-        raise SchemaRefused("uniqueItems", place.pointer, "it must be true or false.")
+        raise Malformed("uniqueItems", place.pointer, "it must be true or false.")
     high = check.count(place, "maxItems")
     found = Arrays(prefix, rest, low, high, _contains(values, place), unique).normal()
     return () if found is None else (found,)
@@ -44,7 +44,7 @@ def _items(values: Values, place: Place) -> tuple[tuple[Formula, ...], Formula]:
     if more not in schema:
         return prefix, TRUE
     if not isinstance(schema[more], (dict, bool)):
-        raise SchemaRefused(more, place.pointer, "it must be a schema.")
+        raise Malformed(more, place.pointer, "it must be a schema.")
     return prefix, node(values.document.child(place, more))
 
 

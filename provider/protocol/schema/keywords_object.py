@@ -8,7 +8,7 @@ from provider.protocol.schema.formula import FALSE, TRUE, Formula, every, is_, n
 from provider.protocol.schema.keywords_scalar import pattern
 from provider.protocol.schema.limits import MAX_REQUIRED_ITEMS
 from provider.protocol.schema.objects import Objects, partition
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed, SchemaRefused
 from provider.protocol.schema.regular import algebra
 from provider.protocol.schema.regular.effort import TooComplex
 from provider.protocol.schema.shape import only_objects
@@ -73,7 +73,7 @@ def _schema(values: Values, place: Place, keyword: str) -> Formula:
     if isinstance(value, bool):
         return TRUE if value else FALSE
     if not isinstance(value, dict):
-        raise SchemaRefused(keyword, place.pointer, f"{check.shown(value)} is not a schema.")
+        raise Malformed(keyword, place.pointer, f"{check.shown(value)} is not a schema.")
     return node(values.document.child(place, keyword))
 
 

@@ -6,7 +6,7 @@ from provider.protocol.schema import check
 from provider.protocol.schema.document import Place
 from provider.protocol.schema.limits import MAX_PATTERN, MAX_REQUIRED_LENGTH
 from provider.protocol.schema.numbers import Numbers, exact
-from provider.protocol.schema.refused import SchemaRefused
+from provider.protocol.schema.refused import Malformed, SchemaRefused
 from provider.protocol.schema.regular import algebra, formats
 from provider.protocol.schema.regular.algebra import Re
 from provider.protocol.schema.regular.ecma import PatternRefused, search
@@ -31,7 +31,7 @@ def numbers(place: Place) -> tuple[Numbers, ...]:
     step = check.number(place, "multipleOf")
     if step is not None:
         if step <= 0:
-            raise SchemaRefused("multipleOf", place.pointer, "it must be greater than 0.")
+            raise Malformed("multipleOf", place.pointer, "it must be greater than 0.")
         found = found and found.intersect(Numbers(multiple=exact(step)))
     return () if found is None else (found,)
 
@@ -64,7 +64,7 @@ def strings(place: Place) -> Re:
 
 def pattern(place: Place, text: object, keyword: str) -> Re:
     if not isinstance(text, str):
-        raise SchemaRefused(keyword, place.pointer, f"{check.shown(text)} is not a string.")
+        raise Malformed(keyword, place.pointer, f"{check.shown(text)} is not a string.")
     if len(text) > MAX_PATTERN:
         raise SchemaRefused(
             keyword, place.pointer, f"the pattern is longer than {MAX_PATTERN} characters."
@@ -83,7 +83,7 @@ def pattern(place: Place, text: object, keyword: str) -> Re:
 def _format(place: Place) -> Re:
     name = place.schema["format"]
     if not isinstance(name, str):
-        raise SchemaRefused("format", place.pointer, f"{check.shown(name)} is not a string.")
+        raise Malformed("format", place.pointer, f"{check.shown(name)} is not a string.")
     if name in formats.UNENFORCEABLE:
         raise SchemaRefused(
             "format",

@@ -30,10 +30,15 @@ class SchemaRefused(InvalidRequest):
 
     def at(self, param: str) -> SchemaRefused:
         """The same refusal for another request parameter (a tool's schema, say)."""
-        return SchemaRefused(self.keyword, self.path, self.reason, mend=self.mend, param=param)
+        return type(self)(self.keyword, self.path, self.reason, mend=self.mend, param=param)
 
     def inside(self, path: str) -> SchemaRefused:
         """The same refusal, for the subschema at `path`."""
-        return SchemaRefused(
+        return type(self)(
             self.keyword, path, self.reason, mend=self.mend, param=self.param or PARAM
         )
+
+
+class Malformed(SchemaRefused):
+    """It is no JSON Schema: a keyword has a value that the specification does not allow. OpenAI
+    refuses these too, with `strict` or without."""
