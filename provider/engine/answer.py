@@ -122,7 +122,16 @@ class Answer:
         self.forced = 0
         self.finished: Literal["stop", "length"] | None = None
         self.constraint = constraint
-        self.sampler = RowSampler(request.sampling, index, kernels)
+        self._ending = request.ending
+        self._ends = _ends(request, vocabulary)
+        self.sampler = RowSampler(
+            request.sampling,
+            index,
+            kernels,
+            prompt=request.prompt,
+            ends=self._ends,
+            min_tokens=request.ending.min_tokens,
+        )
         self._guard = LoopGuard(
             loop_tokens, vocabulary.token_bytes, lambda: vocabulary.token_classes
         )
@@ -130,7 +139,7 @@ class Answer:
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
         self._force = force and constraint is not None
-        self._text = TextAssembler(request.stop)
+        self._text = TextAssembler(request.stop, keep=request.ending.keep_stop)
         self._top = request.sampling.logprobs
         self._forced: deque[int] = deque()
         self._released = ""
@@ -297,11 +306,14 @@ class Answer:
     def _append(self, token: int, score: TokenLogprob | None) -> None:
         self.tokens.append(token)
         self.sampler.accept(token)
-        if token in self._vocabulary.eos:
+        if token in self._ends:
             self.finished = "stop"
-            return
-        self._released += self._text.push(self._vocabulary.token_bytes[token], score)
-        if self._text.stopped:
+            if not self._ending.keep_stop:
+                return
+        over = self.generated > self._ending.min_tokens
+        data = self._vocabulary.token_bytes[token]
+        self._released += self._text.push(data, score, stops=over)
+        if self._text.stopped or self.finished is not None:
             self.finished = "stop"
         elif self.generated >= self._max_tokens:
             self.finished = "length"
@@ -323,6 +335,12 @@ class Answer:
         self.accepted += min(agreed, self.predicted)
         self.rejected += max(0, self.predicted - agreed)
         self.predicted = 0
+
+
+def _ends(request: GenerationRequest, vocabulary: Vocabulary) -> frozenset[int]:
+    """The tokens that end an answer."""
+    own = frozenset() if request.ending.ignore_eos else vocabulary.eos
+    return own | frozenset(request.ending.stop_tokens)
 
 
 def _common(left: list[int], right: list[int]) -> int:

@@ -15,19 +15,24 @@ class TextAssembler:
     A byte-level token may end inside a character, so bytes are held back until the character is
     whole; bytes that never become UTF-8 turn into U+FFFD. Text that may be the start of a stop
     string is held back until it is decided. Bytes left over when the answer ends are dropped.
+    A stop string is not part of the text unless `keep`.
     """
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
+    def __init__(self, stops: Sequence[str] = (), *, keep: bool = False) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
+        self._keep = keep
         self._held = ""
         self._decoded = 0
         self._released = 0
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()
         self.stopped = False
 
-    def push(self, data: bytes, logprob: TokenLogprob | None = None) -> str:
-        """The text that one more token releases (often empty); sets `stopped` at a stop string."""
+    def push(self, data: bytes, logprob: TokenLogprob | None = None, *, stops: bool = True) -> str:
+        """The text that one more token releases (often empty); sets `stopped` at a stop string.
+
+        Without `stops` no stop string is looked for, and none can begin in this text.
+        """
         if self.stopped:
             return ""
         text = self._decoder.decode(data)
@@ -36,7 +41,7 @@ class TextAssembler:
             inside = bool(self._decoder.getstate()[0])
             self._waiting.append((self._decoded + inside, logprob))
         self._held += text
-        return self._release()
+        return self._release() if stops else self.flush()
 
     def flush(self) -> str:
         """What is left when the answer ends without a stop string."""
@@ -58,10 +63,14 @@ class TextAssembler:
     def _release(self) -> str:
         if not self._stops:
             return self.flush()
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [
+            (at, at + len(stop) * self._keep)
+            for stop in self._stops
+            if (at := self._held.find(stop)) >= 0
+        ]
         if found:
             self.stopped = True
-            self._held = self._held[: min(found)]
+            self._held = self._held[: min(found)[1]]
             return self.flush()
         keep = max(_overlap(self._held, stop) for stop in self._stops)
         text = self._held[: len(self._held) - keep]

@@ -20,6 +20,10 @@ class Sampling:
     `temperature` 0 is greedy. `logprobs` None means not wanted; k means the chosen token's
     log-probability and the k most likely tokens beside it (0 to 20), in nats, of the model's
     distribution before the constraint's mask, temperature and penalties.
+
+    `top_k` 0 keeps all tokens; `min_p` keeps those that are at least so likely as that share of the
+    most likely one; `repetition_penalty` divides the logits of tokens of prompt and answer (1:
+    not).
     """
 
     temperature: float = 1.0
@@ -29,6 +33,24 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ends, beyond what OpenAI's API can say.
+
+    `stop_tokens` end it as the model's own end does. Neither they nor the `stop` strings are part
+    of the text unless `keep_stop`. Before `min_tokens` tokens nothing ends it; `ignore_eos` makes
+    the model's own end a token like others, which has no text.
+    """
+
+    stop_tokens: tuple[int, ...] = ()
+    keep_stop: bool = False
+    min_tokens: int = 0
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +59,8 @@ class GenerationRequest:
 
     `max_tokens` counts generated tokens per answer. `stop` strings end an answer and are not part
     of it. `adapter` names a loaded LoRA adapter, None the base model. `prediction` is a draft
-    (token ids) that is verified, never trusted.
+    (token ids) that is verified, never trusted. An `ending` that holds an end back is not for
+    answers under a `constraint`.
     """
 
     prompt: tuple[int, ...]
@@ -48,6 +71,7 @@ class GenerationRequest:
     constraint: Constraint | None = None
     adapter: str | None = None
     prediction: tuple[int, ...] = ()
+    ending: Ending = Ending()
 
 
 @dataclass(frozen=True, slots=True)

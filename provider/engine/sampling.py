@@ -10,20 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from provider.engine.adjustments import Adjustments
 from provider.engine.draws import BEST, WHOLE, DrawnRow, Plan, Row
 from provider.engine.native.kernels import Kernels
 from provider.engine.request import Sampling, TokenLogprob
+from provider.engine.truncation import drawn, truncates
 from provider.engine.urn import Urn
 
-_TOP = 256
 _FEW_WORDS = 256
 """Up to this many 32-token words of a mask, picking the allowed tokens beats masking the rest."""
 _GREEDY_BELOW = 1e-5
@@ -33,30 +33,38 @@ _TRIES = 8
 
 
 class RowSampler:
-    """Sampling state of one answer: penalties count what it has generated."""
+    """Sampling state of one answer to `prompt`; `ends` are the tokens that may end it."""
 
-    def __init__(self, sampling: Sampling, index: int, kernels: Kernels | None = None) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        index: int,
+        kernels: Kernels | None = None,
+        *,
+        prompt: Iterable[int] = (),
+        ends: Iterable[int] = (),
+        min_tokens: int = 0,
+    ) -> None:
         self.sampling = sampling
         self._kernels = kernels
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self._key = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=16).digest()
-        self._counts: Counter[int] = Counter()
-        self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
-        self._bias = dict(sampling.logit_bias)
+        self._adjustments = Adjustments(sampling, prompt, ends, min_tokens)
+        self._truncates = truncates(sampling)
         self.greedy = sampling.temperature < _GREEDY_BELOW
-        self.plain = not self._penalised and not self._bias
+        self.plain = self._adjustments.none
         """Whether the logits are used as they are (before temperature)."""
-        self.asks = self.greedy or sampling.top_p >= 1
+        self.asks = self.greedy or not self._truncates
         """Whether `choose_permitted` may find a token."""
 
     def accept(self, token: int) -> None:
-        """Counts a generated token (sampled or forced) for the penalties."""
-        if self._penalised:
-            self._counts[token] += 1
+        """Takes note of a generated token (sampled or forced)."""
+        if not self.plain:
+            self._adjustments.accept(token)
 
     def plan(self, position: int, *, asked: bool) -> Plan:
         """What the row for `position` will be read for; `asked`: by `choose_permitted` first."""
-        if not self.plain or (not self.greedy and self.sampling.top_p < 1):
+        if not self.plain or (not self.greedy and self._truncates):
             return WHOLE
         if self.greedy:
             return BEST
@@ -73,7 +81,7 @@ class RowSampler:
             if mask is None and logits.token is not None:
                 return logits.token
             logits = logits.whole()
-        values = logits if self.plain else self._adjust(logits.clone())
+        values = self._adjusted(logits, position)
         if mask is None:
             return self._draw(values, position)
         best = _best(values)
@@ -98,7 +106,8 @@ class RowSampler:
         That token is distributed as the permitted ones are among themselves, whatever was drawn
         before it; so it is after `_TRIES` in vain, when None leaves the draw to `choose` with a
         mask and a random number of its own. Greedy rows ask about their best token alone; None
-        too where `top_p` < 1, since a nucleus is one of permitted tokens.
+        too where the distribution is truncated, since what `top_p` and its kin keep is kept of the
+        permitted tokens.
         """
         if isinstance(logits, DrawnRow):
             if (planned := logits.token) is not None:
@@ -107,7 +116,7 @@ class RowSampler:
                 if self.greedy:
                     return None
             logits = logits.whole()
-        values = logits if self.plain else self._adjust(logits.clone())
+        values = self._adjusted(logits, position)
         if self.greedy:
             best = _best(values)
             return best if permits(best) else None
@@ -121,23 +130,15 @@ class RowSampler:
             urn.remove(token)
         return None
 
-    def _adjust(self, values: Tensor) -> Tensor:
-        """OpenAI's penalties and logit_bias, before temperature."""
-        if self._bias:
-            ids = torch.tensor(list(self._bias), device=values.device)
-            values[ids] += torch.tensor(list(self._bias.values()), device=values.device)
-        if self._counts:
-            ids = torch.tensor(list(self._counts), device=values.device)
-            counts = torch.tensor(list(self._counts.values()), device=values.device)
-            values[ids] -= counts * self.sampling.frequency_penalty + self.sampling.presence_penalty
-        return values
+    def _adjusted(self, logits: Tensor, position: int) -> Tensor:
+        return logits if self.plain else self._adjustments.apply(logits.clone(), position)
 
     def _draw(self, values: Tensor, position: int) -> int:
         if self.greedy:
             return _best(values)
         temperature, uniform = self.sampling.temperature, self._uniform(position)
-        if self.sampling.top_p < 1:
-            return _nucleus(values / temperature, self.sampling.top_p, uniform)
+        if self._truncates:
+            return drawn(values / temperature, self.sampling, uniform)
         token = Urn(values, temperature, self._kernels).draw(uniform)
         if token is None:
             raise ValueError("the model's logits are not numbers")
@@ -163,20 +164,6 @@ def logprob(logits: Row, token: int, top: int, token_bytes: list[bytes]) -> Toke
     return TokenLogprob(token, token_bytes[token], float(scores[token]), best)
 
 
-def _nucleus(scaled: Tensor, top_p: float, uniform: float) -> int:
-    """Draws among the fewest most likely tokens that together reach `top_p`."""
-    probabilities = torch.softmax(scaled, -1)
-    size = min(_TOP, probabilities.shape[0])
-    while True:
-        values, ids = probabilities.topk(size)
-        below = values.double().cumsum(0)
-        if float(below[-1]) >= top_p or size == probabilities.shape[0]:
-            break
-        size = min(size * 8, probabilities.shape[0])
-    kept = int((below < top_p).sum()) + 1
-    return int(ids[_inverse(values[:kept], uniform)])
-
-
 def _best(values: Tensor) -> int:
     """The index of the largest value. Raises ValueError where one is NaN, which counts as such."""
     # NumPy finds it ten times as fast as torch on a CPU, and a NaN counts as the largest for both.
@@ -184,15 +171,6 @@ def _best(values: Tensor) -> int:
     if math.isnan(values[best]):
         raise ValueError("the model's logits are not numbers")
     return best
-
-
-def _inverse(weights: Tensor, uniform: float) -> int:
-    """The index at which the cumulated weights pass `uniform` of their sum."""
-    sums = weights.double().cumsum(0)
-    if math.isnan(sums[-1]):
-        raise ValueError("the model's logits are not numbers")
-    at = int(torch.searchsorted(sums, sums[-1] * uniform, right=True))
-    return min(at, weights.shape[0] - 1)
 
 
 def _allowed(mask: NDArray[np.uint8], token: int) -> bool:
