@@ -168,6 +168,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
+        _check_asyncio()
         try:
             async with asyncio.timeout(_read_timeout(request)):
                 answer = await answered(self._provider, request)
@@ -176,6 +177,17 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         if isinstance(answer.body, bytes):
             return _response(answer, content=answer.body)
         return _response(answer, stream=_AsyncStream(answer.body, request))
+
+
+def _check_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "AsyncOpenAI is answered in this process on asyncio's event loop, which does not run "
+            "here; under trio call `provider.OpenAI` in a thread (trio.to_thread.run_sync), or run "
+            "the app under `sllm exec`."
+        ) from None
 
 
 async def answered(

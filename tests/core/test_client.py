@@ -19,6 +19,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import SecretStr
 
 from provider import ApiRequest, ApiResponse, AsyncOpenAI, OpenAI, Settings
+from provider.client import AsyncTransport
 from provider.errors import ContextTooLong, RateLimited
 from provider.sdk_http import httpx
 
@@ -198,6 +199,13 @@ def test_one_async_client_per_event_loop_works_again_and_again(echo: Echo) -> No
         return answer.choices[0].message.content
 
     assert [asyncio.run(ask()) for _ in range(3)] == ["안녕"] * 3
+
+
+def test_another_event_loop_than_asyncio_s_is_told(echo: Echo) -> None:
+    request = httpx.Request("POST", "http://in-process.sllm/v1/chat/completions", json={})
+    call = AsyncTransport(echo).handle_async_request(request)
+    with pytest.raises(RuntimeError, match="under trio call `provider.OpenAI` in a thread"):
+        call.send(None)
 
 
 def test_with_openai_and_nothing_wrapped_it_is_the_stock_client() -> None:
