@@ -65,7 +65,10 @@ def constraint(request: ChatRequest) -> Constraint | None:
         _compiled(request.format)
         schemas = {**schemas, _ANSWER: schema_of(request.format)}
     after = {**before_arguments(request.tools.callable), _ANSWER: ""}
-    return _composed(rules, dumps(schemas), dumps(after))
+    try:
+        return _composed(rules, dumps(schemas), dumps(after))
+    except SchemaRefused as refused:  # each of them alone was not
+        raise refused.at("functions" if request.tools.legacy else "tools") from refused
 
 
 @lru_cache(maxsize=256)

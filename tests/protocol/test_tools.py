@@ -239,3 +239,20 @@ def test_the_grammar_is_one_that_llguidance_takes() -> None:
     bound = constraint(request(tools=TOOLS))
     assert bound is not None
     assert LLMatcher.validate_grammar(bound.grammar) == ""
+
+
+def test_tools_that_are_too_large_together_are_refused_before_an_answer_begins() -> None:
+    """llguidance would only say so, by a panic, when the model is about to write."""
+    fields = {f"p{n}": {"type": "string"} for n in range(400)}
+    schemas = [
+        {"type": "object", "properties": {f"t{t}_{name}": kind for name, kind in fields.items()}}
+        for t in range(100)
+    ]
+    tools = [
+        {"type": "function", "function": {"name": f"f{at}", "parameters": parameters}}
+        for at, parameters in enumerate(schemas)
+    ]
+    with pytest.raises(SchemaRefused) as caught:
+        constraint(request(tools=tools))
+    assert caught.value.param == "tools"
+    assert "fewer tools" in caught.value.message

@@ -17,7 +17,7 @@ from provider.protocol.schema.document import Document
 from provider.protocol.schema.emit import Emitter
 from provider.protocol.schema.formula import node
 from provider.protocol.schema.keywords import read
-from provider.protocol.schema.limits import MAX_EFFORT, MAX_GRAMMAR, MAX_TEXT
+from provider.protocol.schema.limits import LIGHT_GRAMMAR, MAX_EFFORT, MAX_GRAMMAR, MAX_TEXT
 from provider.protocol.schema.probe import problem
 from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular.effort import TooComplex, allowance
@@ -72,15 +72,23 @@ def lark(
     for name in schemas or {}:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError(f"{name!r} cannot name a grammar rule")
-    rules, openings = [], {}
+    rules, openings, light = [], {}, True
     for name, schema in (schemas or {}).items():
-        grammar, site, _ = _rules(_text(schema), name, f"{name}_")
+        grammar, site, small = _rules(_text(schema), name, f"{name}_")
         rules.append(grammar)
+        light = light and small
         if site is not None and (after is None or name not in after):
             raise SchemaRefused("uniqueItems", "", "its items cannot be compared in this place.")
         if site is not None and after is not None:
             openings[after[name].encode()] = site
     grammar = "\n".join([text, *rules])
+    if not (light and len(grammar) < LIGHT_GRAMMAR) and (why := problem(grammar)):
+        raise SchemaRefused(
+            "",
+            "",
+            f"all schemas together are too large or too deep for one grammar ({why}).",
+            mend="Send fewer tools, or smaller schemas.",
+        )
     return replace(_checked(grammar, digest("lark", grammar)), openings=openings)
 
 

@@ -14,6 +14,8 @@ MAX_EFFORT = 400_000
 """Steps spent on telling sets of values apart; about a second."""
 MAX_GRAMMAR = 2_000_000
 """Characters of the grammar."""
+LIGHT_GRAMMAR = 250_000
+"""Characters of several schemas' grammar from which on it is tried before it is used."""
 MAX_OPTIONAL = 600
 """Optional properties of one object, optional places of one array: llguidance follows each of them
 at once and gives up at 2,000."""
