@@ -204,7 +204,7 @@ def test_one_async_client_per_event_loop_works_again_and_again(echo: Echo) -> No
 def test_another_event_loop_than_asyncio_s_is_told(echo: Echo) -> None:
     request = httpx.Request("POST", "http://in-process.sllm/v1/chat/completions", json={})
     call = AsyncTransport(echo).handle_async_request(request)
-    with pytest.raises(RuntimeError, match="under trio call `provider.OpenAI` in a thread"):
+    with pytest.raises(RuntimeError, match="under trio call"):
         call.send(None)
 
 
