@@ -49,6 +49,16 @@ def _bounded(value: dict[str, Any], path: str) -> None:
 
 
 @dataclass(frozen=True)
+class Anything:
+    """A value that is not read, of whatever type."""
+
+    expected: str = "any value"
+
+    def check(self, value: Any, path: str, note: Note) -> None:
+        pass
+
+
+@dataclass(frozen=True)
 class Map:
     """An object with free keys and values of one shape."""
 

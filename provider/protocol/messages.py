@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provider.protocol import values
+from provider.protocol import echoes, values
 from provider.protocol.freeform import Json
 from provider.protocol.shapes import Array, Either, Object, OneOf, Parameter, String, Tagged
 
 NAME_PATTERN = "[a-zA-Z0-9_-]+"
 
 TEXT_ONLY = "This model reads text only; send the content as text parts."
-ONE_CACHE = "Prefixes are cached without marks."
 NO_CUSTOM = "Custom tools are not supported; use a tool of type 'function'."
 
 _BREAKPOINT = Parameter(
@@ -23,7 +22,7 @@ _BREAKPOINT = Parameter(
             "ttl": Parameter(OneOf(("30m", "12h"))),
         }
     ),
-    ONE_CACHE,
+    echoes.MARKED,
     "harmless",
     nullable=True,
 )
@@ -33,6 +32,7 @@ TEXT = Object(
         "type": Parameter(String(), required=True),
         "text": Parameter(String(), required=True),
         "prompt_cache_breakpoint": _BREAKPOINT,
+        **echoes.CACHE_MARK,
     }
 )
 
@@ -66,6 +66,7 @@ _CALLED = Object(
     {
         "name": Parameter(String(1, 64, NAME_PATTERN), required=True),
         "arguments": Parameter(String(), required=True),
+        **echoes.CALLED,
     }
 )
 _CUSTOM_CALLED = Object({"name": Parameter(String()), "input": Parameter(String())})
@@ -78,6 +79,7 @@ _CALL = Tagged(
                     "id": Parameter(String(1), required=True),
                     "type": Parameter(String(), required=True),
                     "function": Parameter(_CALLED, required=True),
+                    **echoes.CALL,
                 }
             )
         ),
@@ -105,7 +107,7 @@ def _content(parts: Mapping[str, Parameter], *, nullable: bool = False) -> Param
 
 def _message(content: Parameter, why: str = "", **fields: Parameter) -> Parameter:
     common = {"role": Parameter(String(), required=True), "content": content}
-    return Parameter(Object({**common, **fields}), why)
+    return Parameter(Object({**common, **fields, **echoes.CACHE_MARK}), why)
 
 
 _NAME = Parameter(String(1, 64, "[^\\s<|\\\\/>]+"), _SPEAKER)
@@ -128,13 +130,18 @@ MESSAGE = Tagged(
             annotations=Parameter(
                 Array(Json()), "Citations of a web search; not read.", "harmless", neutral=([],)
             ),
+            **echoes.ASSISTANT,
         ),
         "user": _message(_content(_USER_PARTS), name=_NAME),
         "function": _message(
             _content({}, nullable=True),
             name=Parameter(String(1, 64, NAME_PATTERN), required=True),
         ),
-        "tool": _message(_content(_TEXT_PART), tool_call_id=Parameter(String(1), required=True)),
+        "tool": _message(
+            _content(_TEXT_PART),
+            tool_call_id=Parameter(String(1), required=True),
+            **echoes.TOOL,
+        ),
         "developer": _message(_content(_TEXT_PART), "Read as system.", name=_NAME),
     },
 )

@@ -14,8 +14,10 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from typing_extensions import is_typeddict
 
+from provider.protocol import echoes
 from provider.protocol.compatibility import Row, document, rows
 from provider.protocol.parameters import CHAT, EMBEDDINGS
+from provider.protocol.responses.parameters import RESPONSES
 from provider.protocol.shapes import Object
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,20 @@ SDK: list[tuple[Any, Object]] = [
     (completion_create_params.CompletionCreateParamsNonStreaming, CHAT),
     (embedding_create_params.EmbeddingCreateParams, EMBEDDINGS),
 ]
+
+ECHOES = {
+    f"messages.{at}{name}"
+    for at, fields_of in (
+        ("", {**echoes.CACHE_MARK, **echoes.ASSISTANT}),
+        ("content.", echoes.CACHE_MARK),
+        ("content.cache_control.", dict.fromkeys(("type", "ttl"))),
+        ("cache_control.", dict.fromkeys(("type", "ttl"))),
+        ("tool_calls.", echoes.CALL),
+        ("tool_calls.function.", echoes.CALLED),
+        ("function_call.", echoes.CALLED),
+    )
+    for name in fields_of
+} | {"prediction.content.cache_control" + tail for tail in ("", ".type", ".ttl")}
 
 
 def fields(kind: Any, path: str = "", seen: frozenset[Any] = frozenset()) -> Iterator[str]:
@@ -56,9 +72,9 @@ def test_every_field_of_the_sdk_is_in_the_table(kind: Any, shape: Object) -> Non
 @pytest.mark.parametrize(("kind", "shape"), SDK)
 def test_the_table_has_no_field_of_its_own(kind: Any, shape: Object) -> None:
     # The types leave open what an allowed tool looks like (`Dict[str, object]`), and answers, which
-    # apps send back, have annotations.
+    # apps send back, have annotations and what SDKs and servers add.
     tools = {path for path in table(shape) if path.startswith("tool_choice.allowed_tools.tools.")}
-    open_ended = tools | {"messages.annotations"}
+    open_ended = tools | {"messages.annotations"} | ECHOES
     assert table(shape) - set(fields(kind)) - open_ended == set()
 
 
@@ -70,7 +86,7 @@ def test_what_the_sdk_calls_optional_may_be_null(kind: Any, shape: Object) -> No
         assert shape.fields[name].nullable == (optional or name == "stream"), name
 
 
-@pytest.mark.parametrize("shape", [CHAT, EMBEDDINGS])
+@pytest.mark.parametrize("shape", [CHAT, EMBEDDINGS, RESPONSES])
 def test_what_is_not_honoured_has_a_reason(shape: Object) -> None:
     for row in rows(shape):
         assert row.support == "honoured" or row.why, row
