@@ -105,9 +105,9 @@ def _content(parts: Mapping[str, Parameter], *, nullable: bool = False) -> Param
     return Parameter(shape, required=not nullable, nullable=nullable)
 
 
-def _message(content: Parameter, why: str = "", **fields: Parameter) -> Parameter:
+def _message(content: Parameter, **fields: Parameter) -> Parameter:
     common = {"role": Parameter(String(), required=True), "content": content}
-    return Parameter(Object({**common, **fields, **echoes.CACHE_MARK}), why)
+    return Parameter(Object({**common, **fields, **echoes.CACHE_MARK}))
 
 
 _NAME = Parameter(String(1, 64, "[^\\s<|\\\\/>]+"), _SPEAKER)
@@ -142,7 +142,7 @@ MESSAGE = Tagged(
             tool_call_id=Parameter(String(1), required=True),
             **echoes.TOOL,
         ),
-        "developer": _message(_content(_TEXT_PART), "Read as system.", name=_NAME),
+        "developer": _message(_content(_TEXT_PART), name=_NAME),  # read as system
     },
 )
 
