@@ -26,6 +26,10 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("look-ahead", {"type": "string", "pattern": "^(?!ab)[a-c]+$"}, ["ba", "ac"], ["abc", "d"]),
     ("property", {"type": "string", "pattern": r"^\p{L}+$"}, ["한글Ab"], ["a1"]),
     ("date", {"type": "string", "format": "date"}, ["2024-02-29"], ["2023-02-29", "2024-13-01"]),
+    ("first year", {"type": "string", "format": "date-time"}, ["0001-01-01T00:00:00Z"],
+     ["0000-01-01T00:00:00Z", "0000-02-29T00:00:00Z"]),
+    ("nullable", {"type": "string", "nullable": True}, ["a"], [None]),
+    ("nullable enum", {"enum": ["a"], "nullable": True}, ["a"], [None]),
     ("other format", {"type": "string", "format": "color"}, ["red", ""], [1]),
     ("enum", {"enum": ["a", 1, None, [1, {"b": 2}]]}, ["a", 1, [1, {"b": 2}]], ["b", [1], True]),
     ("const", {"const": {"a": [True]}}, [{"a": [True]}], [{"a": [1]}, {}]),
@@ -177,3 +181,17 @@ def test_open_bounds_hold_for_readers_that_round_to_doubles() -> None:
     judge = Judge(compile({"exclusiveMaximum": 0.1, "type": "number"}), byte_tokenizer())
     assert judge.accepts_text("0.09999999999999999")
     assert not judge.accepts_text("0.09999999999999999999999")
+
+
+@pytest.mark.parametrize("text", ["1e299", "-2.5E-05", "0e000", "1e+20"])
+def test_exponents_that_every_reader_can_hold(text: str) -> None:
+    assert Judge(compile({"type": "number"}), byte_tokenizer()).accepts_text(text)
+
+
+@pytest.mark.parametrize("text", ["84E677", "1e300", "1e-999", "1e0299"])
+def test_no_number_reads_as_infinity_or_nothing(text: str) -> None:
+    assert not Judge(compile({"type": "number"}), byte_tokenizer()).accepts_text(text)
+
+
+def test_a_value_beyond_doubles_is_written_without_an_exponent() -> None:
+    assert Judge(compile({"type": "number"}), byte_tokenizer()).accepts_text("1" + "0" * 400)

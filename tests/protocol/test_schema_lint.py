@@ -83,6 +83,7 @@ def test_every_local_refusal_is_found_and_misspellings_are_noted() -> None:
             "a": {"type": "string", "format": "idn-email"},
             "b": {"type": "object", "minProperties": 3},
             "c": {"type": "string", "maxLenght": 3},
+            "d": {"type": "string", "nullable": True},
         },
     }
     found = lint(schema, strict=False)
@@ -90,7 +91,10 @@ def test_every_local_refusal_is_found_and_misspellings_are_noted() -> None:
         ("format", "/properties/a"),
         ("minProperties", "/properties/b"),
     }
-    assert [f.mend for f in found if not f.refuses] == ["Did you mean 'maxLength'?"]
+    assert [f.mend for f in found if not f.refuses] == [
+        "Did you mean 'maxLength'?",
+        "Use 'type' with \"null\" among its names.",
+    ]
 
 
 def test_names_of_formats_follow_openais_pattern() -> None:

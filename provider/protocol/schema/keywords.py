@@ -1,7 +1,8 @@
 """What each keyword of a subschema means, as a formula.
 
-Unknown keywords are annotations, as the specification has it; so are `format` names that it does
-not define, and `contentEncoding` and its kin. `dependencies`, `definitions`, array-valued `items`
+Unknown keywords are annotations, as the specification has it (OpenAPI's `nullable` too: with it,
+OpenAI never writes null either); so are `format` names that it does not define, and
+`contentEncoding` and its kin. `dependencies`, `definitions`, array-valued `items`
 and Boolean `exclusiveMinimum` keep their older meaning in every draft: who writes them means it.
 """
 
@@ -24,7 +25,7 @@ from provider.protocol.schema.shape import ANYTHING, TYPES, Shape, constants, on
 from provider.protocol.schema.unevaluated import unevaluated
 from provider.protocol.schema.values import Values
 
-_VALUES = frozenset({"type", "enum", "const", "nullable"})
+_VALUES = frozenset({"type", "enum", "const"})
 _ASSERTIONS = _VALUES | NUMBER | STRING | ARRAY | OBJECT
 
 
@@ -90,8 +91,7 @@ def _types(place: Place) -> Shape | None:
                 place.pointer,
                 f"{check.shown(name)} is not one of {', '.join(TYPES)}.",
             )
-    nullable = place.schema.get("nullable") is True  # OpenAPI 3.0
-    return _of_types((*listed, "null") if nullable else tuple(listed))
+    return _of_types(tuple(listed))
 
 
 @lru_cache(maxsize=256)
@@ -108,8 +108,6 @@ def _constants(place: Place, keyword: str) -> Shape:
         return constants([value])
     if not isinstance(value, list):
         raise Malformed("enum", place.pointer, "it must be an array.")
-    if place.schema.get("nullable") is True:
-        return constants([*value, None])
     return constants(value)
 
 

@@ -16,7 +16,7 @@ MAP_VALUED = frozenset(
 ANNOTATIONS = frozenset(
     {"$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$vocabulary"}
     | {"$comment", "title", "description", "default", "deprecated", "readOnly", "writeOnly"}
-    | {"examples", "example", "nullable", "discriminator"}
+    | {"examples", "example", "discriminator"}
 )
 KEYWORDS = SCHEMA_VALUED | LIST_VALUED | MAP_VALUED | frozenset(
     {"$ref", "$dynamicRef", "$recursiveRef", "type", "enum", "const", "multipleOf", "minimum"}

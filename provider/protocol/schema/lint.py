@@ -18,6 +18,7 @@ from provider.protocol.schema.refused import SchemaRefused
 from provider.protocol.schema.regular import formats
 
 _ROUNDS = 20
+_INSTEAD = {"nullable": "Use 'type' with \"null\" among its names."}
 _CONTENT = frozenset({"contentEncoding", "contentMediaType", "contentSchema"})
 
 
@@ -78,5 +79,6 @@ def _unenforced(schema: Schema) -> Iterator[Finding]:
 def _unknown(keyword: str, path: str) -> Finding:
     close = difflib.get_close_matches(keyword, KEYWORDS, 1, 0.8)
     mend = f"Did you mean '{close[0]}'?" if close else "Remove it."
+    mend = _INSTEAD.get(keyword, mend)
     message = f"'{keyword}' is not a keyword of JSON Schema; it is not enforced."
     return Finding(keyword, path, "local", message, mend, refuses=False)

@@ -3,8 +3,9 @@
 `language(name)` is None for a format that JSON Schema does not define (`int32`, `password`,
 `color`, ...): those are annotations. The defined ones are enforced, after their RFCs:
 
-- `date`, `date-time`, `time`: RFC 3339 with real calendars (29 February in leap years only); the
-  leap second is written in UTC only (23:59:60Z).
+- `date`, `date-time`, `time`: RFC 3339 with real calendars (29 February in leap years only, years
+  from 0001, the first that Python's and SQL's dates have); the leap second is written in UTC only
+  (23:59:60Z).
 - `email`: RFC 5321 mailbox. `hostname`: RFC 1123.
 - `uuid`, `ipv4`, `ipv6`, `uri`, `uri-reference`, `json-pointer`, `relative-json-pointer`,
   `duration`, `uri-template` (level 1 to 4 syntax): their own RFCs.
@@ -24,9 +25,10 @@ from provider.protocol.schema.regular.ecma import search
 
 UNENFORCEABLE = frozenset({"idn-email", "idn-hostname"})
 
-_LEAP = r"(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_LEAP = r"(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_YEAR = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _DATE = (
-    r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    rf"(?:{_YEAR}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
     rf"|{_LEAP}-02-29)"
 )

@@ -18,11 +18,12 @@ _MINUS = literals(["-"])
 _POINT = literals(["."])
 _NATURAL = alt(literals(["0"]), cat(_NONZERO, _DIGITS))
 _FRACTION = repeat(cat(_POINT, repeat(_DIGIT, 1, None)), 0, 1)
+# Up to 299: a double ends at 1.8e308, and what is beyond reads as infinity or as 0.
 _EXPONENT = repeat(
     cat(
         algebra.one_of(charset.chars("eE")),
         repeat(algebra.one_of(charset.chars("+-")), 0, 1),
-        repeat(_DIGIT, 1, 3),
+        alt(repeat(_DIGIT, 1, 2), cat(algebra.one_of(charset.chars("012")), _DIGIT, _DIGIT)),
     ),
     0,
     1,
