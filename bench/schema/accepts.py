@@ -49,7 +49,10 @@ class Judge:
         return False
 
     def accepts_text(self, text: str) -> bool:
-        return any([self.matcher.is_accepting() for _ in self._take(text)])  # all, to put it back
+        accepted = False
+        for _ in self._take(text):
+            accepted = self.matcher.is_accepting()
+        return accepted
 
     def _take(self, text: str) -> Iterator[int]:
         """Consume `text`; yields its length if all of it is allowed, and puts it back after."""

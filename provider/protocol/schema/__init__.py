@@ -10,12 +10,14 @@ has such a text; a schema for which that cannot be kept raises `SchemaRefused`, 
 - The text is compact; members stand in the order of `properties`, then of `required`, then others
   in any order; a character is written as `json.dumps(ensure_ascii=False)` writes it.
 - Whole numbers where only those are valid have no point (`5`, not `5.0`); numbers under bounds have
-  no exponent, others one of at most 299: every reader can hold them. Values are compared as JSON Schema does, as numbers: `5.0` is the value `5`.
+  no exponent, others one of at most 299: every reader can hold them. Values are compared as JSON
+  Schema does, as numbers: `5.0` is the value `5`.
 - The formats that JSON Schema defines are enforced (`regular.formats`), others annotate.
   `contentEncoding` and its kin annotate. Patterns are ECMA-262 with `u`.
 - Among members that the schema does not name, a name may be repeated; the last one counts, as in
   every common JSON reader, and each is valid.
-- Dates begin with the year 0001; leap seconds are written in UTC only. Lone surrogates are never written.
+- Dates begin with the year 0001; leap seconds are written in UTC only. Lone surrogates are never
+  written.
 """
 
 from provider.protocol.schema.compiler import any_object, compile, lark, regex
