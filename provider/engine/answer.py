@@ -135,7 +135,9 @@ class Answer:
         self._guard = LoopGuard(
             loop_tokens, vocabulary.token_bytes, lambda: vocabulary.token_classes
         )
-        self._drafter = Drafter(request.prompt, request.prediction) if draft else None
+        self._drafter = None
+        if draft:
+            self._drafter = Drafter(request.prompt, request.prediction, vocabulary.token_bytes)
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
         self._force = force and constraint is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import islice
 
 LENGTHS = (6, 4, 2)
@@ -15,17 +15,22 @@ _COPY = 2
 FIRST = 0.5
 """How likely something is to follow again that has followed once."""
 
+FIELD = 0.8
+"""How likely the value of a key is what the prompt's record has, until that has been seen."""
+
 
 class Habits:
     """Learns token by token from all answers of a format; holds at most `limit` contexts.
 
     A context knows the token that followed last and a running average of how often that came
-    again; a token that is mostly wrong gives way to the one that came instead.
+    again; a token that is mostly wrong gives way to the one that came instead. `names` are the
+    prompts' keys for keys of the format (`provider.engine.fields`).
     """
 
     def __init__(self, limit: int = 16_384) -> None:
         self._limit = limit
         self._known: dict[int, tuple[int, float]] = {}
+        self.names: dict[bytes, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,6 +54,8 @@ class Habits:
             self._known[context] = expected, likely
         if len(self._known) > self._limit:
             self._known = dict(islice(self._known.items(), self._limit // 2, None))
+        if len(self.names) > self._limit:
+            self.names.clear()
 
     def learn_copy(self, tokens: Sequence[int], at: int, right: bool) -> None:
         """Takes note whether `tokens[at]` is what followed in the answer's own earlier text."""
@@ -60,6 +67,17 @@ class Habits:
         """How likely an answer's own earlier text goes on the same after `tokens`."""
         found = self._known.get(_copying(tokens[-_COPY:]))
         return None if found is None else found[1]
+
+    def learn_field(self, context: Hashable, right: bool) -> None:
+        """Takes note whether a value went on in this context as it was in the prompt."""
+        known = hash((-2, context))
+        _, likely = self._known.get(known, (0, FIELD))
+        self._known[known] = 0, likely + 0.25 * (right - likely)
+
+    def trust_field(self, context: Hashable) -> float:
+        """How likely a value goes on in this context as it was in the prompt."""
+        found = self._known.get(hash((-2, context)))
+        return FIELD if found is None else found[1]
 
     def next(self, tokens: Sequence[int]) -> tuple[int, float] | None:
         """The token that should follow `tokens` and how likely it is; None in new contexts."""
