@@ -2,11 +2,12 @@
 
 A small model under a grammar can fall into a cycle that the grammar allows without end. The guard
 watches an answer's tokens. Where the last `limit` of them are one cycle inside a string (or a
-number), only tokens that close it are left from there on, as soon as the grammar allows one; where
-the last `4 * limit` are one cycle of items, the list or object that repeats is closed. What is left
-is always part of what the grammar allows, so the answer stays valid. Every loop that was ended
-halves the limit for the rest of the answer, down to `SMALLEST`; after `ENOUGH` of them every list
-and object ends as soon as it may.
+number), or twice as many nearly are (a sampled token breaks the cycle now and then, and the model
+falls back into it), only tokens that close it are left from there on, as soon as the grammar allows
+one; where the last `4 * limit` are one cycle of items, the list or object that repeats is closed.
+What is left is always part of what the grammar allows, so the answer stays valid. Every loop that
+was ended halves the limit for the rest of the answer, down to `SMALLEST`; after `ENOUGH` of them
+every list and object ends as soon as it may.
 
 The guard sees tokens of its own answer only: what it does depends on nothing else.
 """
@@ -24,6 +25,9 @@ from provider.engine.json_place import JsonPlace
 SMALLEST = 32
 REPEATS = 4
 """A cycle is one whose text has come at least this often."""
+
+NEARLY = 0.9
+"""The share of tokens that repeat what came one period before, in what nearly is a cycle."""
 
 ENOUGH = 16
 
@@ -86,13 +90,17 @@ class LoopGuard:
         tail = list(tokens[max(start, len(tokens) - long) :])
         short = _cycle(tail[-self._limit :])
         cycle = _cycle(tail) if len(tail) == long else None
-        if short is None and cycle is None:
+        length = self._limit
+        if short is None and nearly_cycles(tail[-2 * self._limit :]):
+            length = 2 * self._limit
+        elif short is None and cycle is None:
             return
         self._read(tokens, start)
         place = self._place
-        if short is not None and place.tokens - place.string_since >= self._limit:
+        scalar = short is not None or length > self._limit
+        if scalar and place.tokens - place.string_since >= length:
             self._scalar = "string"
-        elif short is not None and place.in_number_since(self._limit):
+        elif scalar and place.in_number_since(length):
             self._scalar = "number"
         elif cycle is not None and not self._depth:
             self._depth = min(place.depths[-cycle:])
@@ -136,6 +144,18 @@ def _cycle(tokens: Sequence[int]) -> int | None:
     """The period of tokens that repeat at least `REPEATS` times."""
     found = period(tokens)
     return found if found is not None and found * REPEATS <= len(tokens) else None
+
+
+def nearly_cycles(tokens: Sequence[int]) -> bool:
+    """Whether nearly all tokens repeat those one period before: the same for all of them, and
+    short enough to have come eight times. The last two have to, so that few periods are tried."""
+    row = np.asarray(tokens)
+    most = row.size // 8
+    if most < 1:
+        return False
+    again = (row[-1 - most : -1] == row[-1]) & (row[-2 - most : -2] == row[-2])
+    periods = most - np.flatnonzero(again)
+    return any(np.mean(row[p:] == row[:-p]) >= NEARLY for p in periods)
 
 
 def period(tokens: Sequence[int]) -> int | None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from provider.engine.checkpoint import Checkpoint, load
 from provider.engine.constraint import ConstraintState, GrammarCache
 from provider.engine.json_place import JsonPlace
-from provider.engine.loops import SMALLEST, LoopGuard, period
+from provider.engine.loops import SMALLEST, LoopGuard, nearly_cycles, period
 from provider.engine.request import Sampling
 from provider.engine.sampling import RowSampler
 from provider.engine.vocabulary import Vocabulary
@@ -62,6 +62,12 @@ def write(
 def likes(*texts: str) -> Callable[[bytes], float]:
     wanted = {text.encode(): float(len(texts) - at) for at, text in enumerate(texts)}
     return lambda data: wanted.get(data, -float(len(data)))
+
+
+def of_json(vocabulary: Vocabulary) -> Any:
+    """A mask of all tokens that have no raw newline, which a JSON grammar never allows."""
+    allowed = [b"\n" not in data for data in vocabulary.token_bytes]
+    return np.packbits(np.asarray(allowed), bitorder="little")
 
 
 def fields(**properties: Any) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def test_a_long_string_that_does_not_repeat_is_left_alone(vocabulary: Vocabulary
     chance = np.random.default_rng(0)
     tokens = [vocabulary.token_bytes.index(b'"')]
     guard = LoopGuard(LIMIT, vocabulary.token_bytes, lambda: vocabulary.token_classes)
-    mask = np.full(64, 255, dtype=np.uint8)
+    mask = of_json(vocabulary)
     for _ in range(2000):
         tokens.append(letters[chance.integers(26)])
         assert guard.narrow(mask, tokens, 0) is mask
@@ -184,3 +190,39 @@ def test_a_whole_text_ends_outside_of_everything(value: Any, data: st.DataObject
         at += step
     assert not place.in_string
     assert place.depths[-1] == 0
+
+
+def noisy(cycle: list[int], every: int, length: int) -> list[int]:
+    """The cycle, with every n-th token another one."""
+    text = (cycle * length)[:length]
+    return [100 + at if at % every == every - 1 else token for at, token in enumerate(text)]
+
+
+@pytest.mark.parametrize("cycle", [[7], [7, 8], [1, 2, 3, 1, 4]])
+def test_a_cycle_that_is_broken_now_and_then_nearly_is_one(cycle: list[int]) -> None:
+    assert nearly_cycles(noisy(cycle, 37, 128 + 2))
+    assert not nearly_cycles(noisy(cycle, 8, 128 + 2))
+
+
+@given(st.lists(st.integers(0, 60), min_size=128, max_size=128))
+def test_what_is_drawn_at_random_does_not_nearly_cycle(tokens: list[int]) -> None:
+    slow = any(
+        sum(a == b for a, b in zip(tokens[p:], tokens, strict=False)) >= 0.9 * (128 - p)
+        for p in range(1, 17)
+    )
+    assert nearly_cycles(tokens) <= slow
+
+
+def test_a_string_that_sampling_keeps_breaking_out_of_its_loop_is_closed(
+    vocabulary: Vocabulary,
+) -> None:
+    """A run of one letter, with another one every 40 tokens: no 64 of them are one cycle."""
+    a, b, quote = (vocabulary.token_bytes.index(text) for text in (b"a", b"b", b'"'))
+    guard = LoopGuard(LIMIT, vocabulary.token_bytes, lambda: vocabulary.token_classes)
+    mask = of_json(vocabulary)
+    tokens = [quote]
+    while guard.narrow(mask, tokens, 0) is mask and len(tokens) < 600:
+        tokens.append(b if len(tokens) % 40 == 0 else a)
+    assert 2 * LIMIT <= len(tokens) <= 2 * LIMIT + 32
+    left = np.flatnonzero(np.unpackbits(guard.narrow(mask, tokens, 0), bitorder="little"))
+    assert {vocabulary.token_bytes[token][:1] for token in left} == {b'"'}
