@@ -5,7 +5,7 @@ From the outside in, one side of the whole is
 
     Switchboard > Routes > Switch > Fallback > Shadow > one provider or two, each of which is
         Traced > Meter > Record > Integrity > Adapt > openai
-        Traced > Meter > local
+        Traced > Meter > Responses > local
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from provider.base import ApiRequest, Provider
     from provider.overrides import Overrides, Side
     from provider.record import Journal
+    from provider.responses import Store
     from provider.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -180,9 +182,21 @@ class _Parts:
         return traced(provider, name, self._settings, used)
 
     def _bare(self, name: str) -> Provider:
-        if name == "local" and self._settings.local_llm_base_url:
-            return _elsewhere(self._settings)
-        return make(name, self._settings)
+        if name != "local":
+            return make(name, self._settings)
+        from provider.responses import Responses
+
+        elsewhere = bool(self._settings.local_llm_base_url)
+        local = _elsewhere(self._settings) if elsewhere else make(name, self._settings)
+        return Responses(local, self._responses)
+
+    @cached_property
+    def _responses(self) -> Store:
+        """One for all that answer locally; it outlives a model that is closed in between."""
+        from provider.responses import Store
+
+        settings = self._settings
+        return Store(settings.local_responses_kept, settings.local_responses_memory)
 
     def llm(self, name: str) -> Provider:
         """An LLM provider with its shadow and its fallback."""

@@ -291,6 +291,15 @@ class LocalLLMSettings(BaseSettings):
         description="Tokens of one repeating cycle after which a string under a schema is closed "
         "(lists: four times as many); 0: never.",
     )
+    local_responses_kept: int = Field(
+        1000,
+        ge=0,
+        description="Responses of /v1/responses kept in memory for previous_response_id; lost at "
+        "the process's end, the longest unused makes room. 0: none.",
+    )
+    local_responses_memory: Size = Field(
+        64 * 2**20, description="Memory for the responses that are kept, such as 64MiB."
+    )
 
 
 class LocalEmbeddingSettings(BaseSettings):

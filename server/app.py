@@ -117,6 +117,12 @@ def _add_api(app: FastAPI, carrier: Carrier) -> None:
         add(path, [method], carrier.endpoint(path, **how))
 
     carried(paths.CHAT, "POST", json=True)
+    carried(paths.RESPONSES, "POST", json=True)
+    carried(paths.RESPONSES + "/input_tokens", "POST", json=True)
+    carried(paths.RESPONSES + "/{id}", "GET")
+    carried(paths.RESPONSES + "/{id}", "DELETE")
+    carried(paths.RESPONSES + "/{id}/cancel", "POST")
+    carried(paths.RESPONSES + "/{id}/input_items", "GET")
     carried(paths.EMBEDDINGS, "POST", json=True)
     carried(paths.MODELS, "GET")
     carried(paths.MODELS + "/{model:path}", "GET")
@@ -130,7 +136,7 @@ def _allow_origins(app: FastAPI, origins: list[str]) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],  # the SDKs add headers of their own (x-stainless-...)
         expose_headers=["x-request-id", "retry-after", "x-ignored-params", "x-portability"],
     )

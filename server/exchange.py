@@ -22,7 +22,7 @@ ABORT = "sllm.abort"
 OPENAI_VERSION = "2020-10-01"
 """The value of OpenAI's own `openai-version` response header."""
 
-_ERROR_EVENT = b'data: {"error"'
+_ERROR_EVENTS = (b'data: {"error"', b"event: error\n")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -113,7 +113,7 @@ class Exchange:
         if self.first_byte is None:
             self.first_byte = self.seconds
         self.bytes_out += len(body)
-        self.error_told = body.startswith(_ERROR_EVENT)
+        self.error_told = body.startswith(_ERROR_EVENTS)
         self.at_boundary = body.endswith(b"\n\n")
 
 

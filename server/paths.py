@@ -11,6 +11,7 @@ from server.errors import invalid_url
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
 MODELS = "/v1/models"
 LOAD_ADAPTER = "/v1/load_lora_adapter"
 ADMIN = "/admin/providers"
@@ -18,6 +19,7 @@ UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
 METHODS: dict[str, tuple[str, ...]] = {
     CHAT: ("POST",),
+    RESPONSES: ("POST",),
     EMBEDDINGS: ("POST",),
     MODELS: ("GET",),
     LOAD_ADAPTER: ("POST",),

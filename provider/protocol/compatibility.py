@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from provider.protocol.extensions import EXTENSIONS
 from provider.protocol.freeform import Map
 from provider.protocol.parameters import CHAT, EMBEDDINGS, MODELS
+from provider.protocol.responses.parameters import RESPONSES
 from provider.protocol.shapes import (
     Array,
     Decimal,
@@ -26,6 +28,7 @@ from provider.protocol.shapes import (
 
 ENDPOINTS: dict[str, Object] = {
     "POST /v1/chat/completions": CHAT,
+    "POST /v1/responses": RESPONSES,
     "POST /v1/embeddings": EMBEDDINGS,
     "GET /v1/models/{model}": MODELS,
 }
@@ -45,7 +48,10 @@ Every field of a request is one of three:
 
 A field that is in no table is refused with `unknown_parameter`, a value of the wrong type with
 `invalid_type`, one out of range with OpenAI's own code for it. Beside these endpoints the local
-provider answers `GET /v1/models` (no parameters), `POST /v1/load_lora_adapter` and
+provider answers `GET /v1/models` (no parameters), `POST /v1/responses/input_tokens` (the fields of
+`POST /v1/responses` that have a say in the prompt), `GET` and `DELETE /v1/responses/{id}`,
+`GET /v1/responses/{id}/input_items` (`limit`, `order`, `after`), `POST /v1/responses/{id}/cancel`
+(always OpenAI's refusal: no response runs in the background), `POST /v1/load_lora_adapter` and
 `POST /v1/unload_lora_adapter` (vLLM's, with the admin key); every other path is a 404 and every
 other method a 405. The provider `openai` forwards requests byte for byte: there OpenAI decides.
 
@@ -120,13 +126,19 @@ def _array(shape: Array, path: str, around: Parameter | None) -> Iterator[Row]:
 
 
 def _tagged(shape: Tagged, path: str, around: Parameter | None) -> Iterator[Row]:
-    for name, variant in shape.variants.items():
+    for variant in shape.variants.values():
         outer = _outer(variant, around)
         inner = path
-        if variant.support == "refused":
-            inner = f"{path}{{{shape.tag}: {name}}}"
-            yield Row(inner, "refused", _takes(variant), variant.why)
+        if variant.support != "honoured":
+            alike = [other for other, one in shape.variants.items() if _alike(one, variant)]
+            inner = f"{path}{{{shape.tag}: {', '.join(alike)}}}"
+            yield Row(inner, variant.support, _takes(variant), variant.why)
         yield from rows(variant.shape, inner, outer)
+
+
+def _alike(one: Parameter, other: Parameter) -> bool:
+    """Whether two variants have the same fate for the same reason: they share a row."""
+    return (one.support, one.why) == (other.support, other.why)
 
 
 def _either(shape: Either, path: str, around: Parameter | None) -> Iterator[Row]:
@@ -201,15 +213,28 @@ def table(shape: Object) -> Iterator[str]:
     for row in dict.fromkeys(rows(shape)):
         if refused and row.path.startswith((f"{refused}.", f"{refused}[")):
             continue
-        refused = row.path if row.support == "refused" else ""
+        refused = row.path if row.support == "refused" or row.path.endswith("}") else ""
         cells = (f"`{row.path}`", row.support, row.takes, row.why)
         yield f"| {' | '.join(cell.replace('|', _PIPE) for cell in cells)} |"
+
+
+_BEYOND = """\
+## Beyond OpenAI's API
+
+What apps for vLLM, SGLang or llama.cpp send to `POST /v1/chat/completions` (through the SDK:
+`extra_body`). What is honoured is enforced, as everything above; each is reported in
+`x-portability`. `min_p`, `top_k` and `top_p` cut in this order; a penalty comes before them, after
+`logit_bias`. Behind `LOCAL_LLM_BASE_URL` they go to a vLLM; for another server only those that
+bind JSON do.
+
+"""
 
 
 def document() -> str:
     parts = [_ABOUT]
     for endpoint, shape in ENDPOINTS.items():
         parts.append(f"## {endpoint}\n\n" + "\n".join(table(shape)) + "\n")
+    parts.append(_BEYOND + "\n".join(table(Object(EXTENSIONS))) + "\n")
     return "\n".join(parts)
 
 

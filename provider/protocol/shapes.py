@@ -199,7 +199,12 @@ class Tagged:
             raise values.missing(values.join(path, self.tag))
         name: Any = value.get(self.tag, self.default)
         OneOf(tuple(self.variants)).check(name, values.join(path, self.tag), note)
-        self.variants[name].check(value, path, note)
+        variant = self.variants[name]
+        if variant.support == "harmless":
+            variant.shape.check(value, path, note)
+            note(f"{path}{{{self.tag}: {name}}}")
+        else:
+            variant.check(value, path, note)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
 
 
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
+def obj(required: Schema, optional: Schema | None = None) -> Schema:
     return {
         "type": "object",
         "properties": {**required, **(optional or {})},
@@ -30,15 +30,15 @@ def _object(required: Schema, optional: Schema | None = None) -> Schema:
     }
 
 
-def _array(items: Schema, **limits: Any) -> Schema:
+def array(items: Schema, **limits: Any) -> Schema:
     return {"type": "array", "items": items, **limits}
 
 
-def _or_null(schema: Schema) -> Schema:
+def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, NULL]}
 
 
-def _const(value: str) -> Schema:
+def const(value: str | bool) -> Schema:
     return {"const": value}
 
 
@@ -46,32 +46,30 @@ _REASONS = {"enum": ["stop", "length", "tool_calls", "content_filter", "function
 _TOKEN = {
     "token": STRING,
     "logprob": {"type": "number", "maximum": 0},
-    "bytes": _or_null(_array({"type": "integer", "minimum": 0, "maximum": 255})),
+    "bytes": or_null(array({"type": "integer", "minimum": 0, "maximum": 255})),
 }
-_TOKEN_LOGPROB = _object({**_TOKEN, "top_logprobs": _array(_object(_TOKEN), maxItems=20)})
-_LOGPROBS = _or_null(
-    _object(
-        {"content": _or_null(_array(_TOKEN_LOGPROB)), "refusal": _or_null(_array(_TOKEN_LOGPROB))}
-    )
+_TOKEN_LOGPROB = obj({**_TOKEN, "top_logprobs": array(obj(_TOKEN), maxItems=20)})
+_LOGPROBS = or_null(
+    obj({"content": or_null(array(_TOKEN_LOGPROB)), "refusal": or_null(array(_TOKEN_LOGPROB))})
 )
-_CALLED = _object({"name": STRING, "arguments": STRING})
-_TOOL_CALL = _object(
-    {"id": {"type": "string", "minLength": 1}, "type": _const("function"), "function": _CALLED}
+_CALLED = obj({"name": STRING, "arguments": STRING})
+_TOOL_CALL = obj(
+    {"id": {"type": "string", "minLength": 1}, "type": const("function"), "function": _CALLED}
 )
-_MESSAGE = _object(
-    {"role": _const("assistant"), "content": _or_null(STRING), "refusal": _or_null(STRING)},
+_MESSAGE = obj(
+    {"role": const("assistant"), "content": or_null(STRING), "refusal": or_null(STRING)},
     {
-        "annotations": _array({"type": "object"}),
+        "annotations": array({"type": "object"}),
         "audio": NULL,
         "function_call": _CALLED,
-        "tool_calls": _array(_TOOL_CALL, minItems=1),
+        "tool_calls": array(_TOOL_CALL, minItems=1),
     },
 )
-_USAGE = _object(
+_USAGE = obj(
     {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
     {
-        "prompt_tokens_details": _object({}, {"cached_tokens": COUNT, "audio_tokens": COUNT}),
-        "completion_tokens_details": _object(
+        "prompt_tokens_details": obj({}, {"cached_tokens": COUNT, "audio_tokens": COUNT}),
+        "completion_tokens_details": obj(
             {},
             {
                 "reasoning_tokens": COUNT,
@@ -87,71 +85,71 @@ _HEAD = {
     "created": {"type": "integer", "minimum": 1},
     "model": {"type": "string", "minLength": 1},
 }
-_TIER = _or_null({"enum": ["auto", "default", "flex", "scale", "priority", "fast"]})
+_TIER = or_null({"enum": ["auto", "default", "flex", "scale", "priority", "fast"]})
 _EXTRA = {"service_tier": _TIER, "system_fingerprint": STRING}
 
-_CHOICE = _object(
+_CHOICE = obj(
     {"index": COUNT, "message": _MESSAGE, "finish_reason": _REASONS, "logprobs": _LOGPROBS}
 )
-_DELTA = _object(
+_DELTA = obj(
     {},
     {
         "role": {"enum": ["developer", "system", "user", "assistant", "tool"]},
-        "content": _or_null(STRING),
-        "refusal": _or_null(STRING),
-        "function_call": _object({}, {"name": STRING, "arguments": STRING}),
-        "tool_calls": _array(
-            _object(
+        "content": or_null(STRING),
+        "refusal": or_null(STRING),
+        "function_call": obj({}, {"name": STRING, "arguments": STRING}),
+        "tool_calls": array(
+            obj(
                 {"index": COUNT},
                 {
                     "id": STRING,
-                    "type": _const("function"),
-                    "function": _object({}, {"name": STRING, "arguments": STRING}),
+                    "type": const("function"),
+                    "function": obj({}, {"name": STRING, "arguments": STRING}),
                 },
             ),
             minItems=1,
         ),
     },
 )
-_CHUNK_CHOICE = _object(
-    {"index": COUNT, "delta": _DELTA, "finish_reason": _or_null(_REASONS)}, {"logprobs": _LOGPROBS}
+_CHUNK_CHOICE = obj(
+    {"index": COUNT, "delta": _DELTA, "finish_reason": or_null(_REASONS)}, {"logprobs": _LOGPROBS}
 )
 _CARD: Schema = {
-    **_object({"id": STRING, "object": _const("model"), "created": INTEGER, "owned_by": STRING}),
+    **obj({"id": STRING, "object": const("model"), "created": INTEGER, "owned_by": STRING}),
     "additionalProperties": True,
 }
-_VECTOR = {"anyOf": [_array({"type": "number"}, minItems=1), {"type": "string", "minLength": 4}]}
+_VECTOR = {"anyOf": [array({"type": "number"}, minItems=1), {"type": "string", "minLength": 4}]}
 
 COMPONENTS: dict[str, Schema] = {
-    "completion": _object(
-        {**_HEAD, "object": _const("chat.completion"), "choices": _array(_CHOICE, minItems=1)},
+    "completion": obj(
+        {**_HEAD, "object": const("chat.completion"), "choices": array(_CHOICE, minItems=1)},
         {**_EXTRA, "usage": _USAGE},
     ),
-    "chunk": _object(
-        {**_HEAD, "object": _const("chat.completion.chunk"), "choices": _array(_CHUNK_CHOICE)},
-        {**_EXTRA, "usage": _or_null(_USAGE), "obfuscation": STRING},
+    "chunk": obj(
+        {**_HEAD, "object": const("chat.completion.chunk"), "choices": array(_CHUNK_CHOICE)},
+        {**_EXTRA, "usage": or_null(_USAGE), "obfuscation": STRING},
     ),
-    "embeddings": _object(
+    "embeddings": obj(
         {
-            "object": _const("list"),
+            "object": const("list"),
             "model": {"type": "string", "minLength": 1},
-            "data": _array(
-                _object({"object": _const("embedding"), "index": COUNT, "embedding": _VECTOR}),
+            "data": array(
+                obj({"object": const("embedding"), "index": COUNT, "embedding": _VECTOR}),
                 minItems=1,
             ),
-            "usage": _object({"prompt_tokens": COUNT, "total_tokens": COUNT}),
+            "usage": obj({"prompt_tokens": COUNT, "total_tokens": COUNT}),
         }
     ),
-    "models": _object({"object": _const("list"), "data": _array(_CARD)}),
+    "models": obj({"object": const("list"), "data": array(_CARD)}),
     "model": _CARD,
-    "error": _object(
+    "error": obj(
         {
-            "error": _object(
+            "error": obj(
                 {
                     "message": {"type": "string", "minLength": 1},
                     "type": STRING,
-                    "param": _or_null(STRING),
-                    "code": _or_null(STRING),
+                    "param": or_null(STRING),
+                    "code": or_null(STRING),
                 }
             )
         }

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.contract import official
+from tests.contract.official_responses import check_events
 
 _COMPONENTS = {
     "/v1/chat/completions": "completion",
     "/v1/embeddings": "embeddings",
     "/v1/models": "models",
+    "/v1/responses": "response",
+    "/v1/responses/input_tokens": "input_tokens",
 }
 
 
@@ -39,6 +42,9 @@ class Exchange:
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
     def check(self) -> None:
+        if self.streamed and self.path == "/v1/responses":
+            check_events(bytes(self.body), self.complete)
+            return None
         if self.streamed:
             return check_stream(bytes(self.body), self.complete, json.loads(self.request))
         if not self.complete:
@@ -48,8 +54,16 @@ class Exchange:
         value = json.loads(gzip.decompress(self.body) if packed else self.body)
         if self.status >= 400:
             return official.check("error", value)
-        fallback = "model" if self.path.startswith("/v1/models/") else ""
-        return official.check(_COMPONENTS.get(self.path, fallback), value)
+        return official.check(self._component(), value)
+
+    def _component(self) -> str:
+        if self.path.startswith("/v1/models/"):
+            return "model"
+        if self.path.endswith("/input_items"):
+            return "input_items"
+        if self.path.startswith("/v1/responses/resp_"):
+            return "deleted" if self.method == "DELETE" else "response"
+        return _COMPONENTS[self.path]
 
 
 def check_stream(body: bytes, complete: bool, request: dict[str, Any]) -> None:

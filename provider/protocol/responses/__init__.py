@@ -1,0 +1,1 @@
+"""OpenAI's Responses API in terms of its chat API: requests, answers and events. Pure."""
