@@ -11,7 +11,7 @@ import numpy as np
 
 from provider.engine.constraint import ConstraintState
 from provider.engine.detokenize import TextAssembler
-from provider.engine.drafts import Drafter
+from provider.engine.drafts import Drafter, Guess
 from provider.engine.draws import WHOLE, Plan, Row, Rows
 from provider.engine.habits import Habits
 from provider.engine.loops import LoopGuard
@@ -38,6 +38,9 @@ OnEvent = Callable[[Event | ApiError], None]
 
 MOST_DRAFTS = 64
 """Guesses and forced tokens that one step checks or scores; each takes a row of logits."""
+
+LIKELY = 0.9
+"""How likely each further token of a text that must come is spelt as the tokenizer does it."""
 
 
 class Job:
@@ -69,10 +72,14 @@ class Job:
 
     def end(self, answer: Answer, reason: Literal["stop", "length"]) -> None:
         """Delivers the end of an answer, and `Done` after the last one."""
-        self.deliver(Finished(answer.index, reason))
+        self.deliver(Finished(answer.index, reason, self.running()))
         self._ended += 1
         if self._ended == len(self.answers):
             self.deliver(Done(self.usage()))
+
+    def running(self) -> Usage | None:
+        """What was counted so far, if the client asks for that."""
+        return self.usage() if self.request.running_usage else None
 
     def usage(self) -> Usage:
         return Usage(
@@ -146,6 +153,8 @@ class Answer:
         self._forced: deque[int] = deque()
         self._released = ""
         self._started = False
+        self._guesses: list[Guess] = []
+        self._predicting = False
 
     @property
     def adapter(self) -> Adapter | None:
@@ -184,22 +193,28 @@ class Answer:
         constraint = self.job.request.constraint
         return "" if constraint is None else constraint.key, self.adapter_key
 
-    def draft(self, threshold: float, habits: Habits | None) -> None:
-        """Sets the guesses of the next step. `threshold`: see `Drafter.guess`.
+    def guess(self, floor: float, habits: Habits | None) -> list[float]:
+        """Makes guesses at the next tokens: how likely each is together with those before it.
 
-        Forced tokens that wait for their log-probabilities are drafts that cannot fail.
+        `floor` is how likely they must be. Forced tokens that wait for their log-probabilities
+        are drafts that cannot fail, and leave no room for guesses.
         """
-        self.predicted = 0
+        self._guesses = []
         most = min(MOST_DRAFTS, self.remaining - 1)
         self.drafts = list(islice(self._forced, most))
         if self._forced or self._drafter is None or most < 1:
-            return
-        guess, predicted = self._drafter.guess(self.tokens, threshold, habits)
+            return []
+        guesses, self._predicting = self._drafter.guess(self.tokens, floor, habits)
         if self.constraint is not None:
-            guess = guess or self.constraint.likely()
-            guess = guess[: self.constraint.allows(guess)]
-        self.drafts = guess[:most]
-        self.predicted = len(self.drafts) if predicted else 0
+            guesses = guesses or _falling(self.constraint.likely())
+            guesses = guesses[: self.constraint.allows([token for token, _ in guesses])]
+        self._guesses = guesses[:most]
+        return [likely for _, likely in self._guesses]
+
+    def draft(self, count: int) -> None:
+        """Sets the next step's drafts to the first `count` guesses, or to what is forced."""
+        self.drafts = self.drafts or [token for token, _ in self._guesses[:count]]
+        self.predicted = len(self.drafts) if self._guesses and self._predicting else 0
 
     @property
     def _asks(self) -> bool:
@@ -246,8 +261,6 @@ class Answer:
             self._draw(logits[taken], fresh=taken > 0)
         agreed = _common(self.tokens[end:], self.drafts)
         self.computed = end + agreed
-        if self._drafter is not None:
-            self._drafter.saw(agreed, len(self.drafts))
         self._count_predicted(agreed)
         self.agreed = agreed
         self.drafts = []
@@ -259,7 +272,7 @@ class Answer:
             self._released += self._text.flush()
         scores = () if self._top is None else self._text.logprobs(everything=ended)
         if self._released or scores:
-            self.job.deliver(Piece(self.index, self._released, scores))
+            self.job.deliver(Piece(self.index, self._released, scores, self.job.running()))
         self._released = ""
         if self.finished is not None:
             self.job.end(self, self.finished)
@@ -343,6 +356,11 @@ def _ends(request: GenerationRequest, vocabulary: Vocabulary) -> frozenset[int]:
     """The tokens that end an answer."""
     own = frozenset() if request.ending.ignore_eos else vocabulary.eos
     return own | frozenset(request.ending.stop_tokens)
+
+
+def _falling(tokens: list[int]) -> list[Guess]:
+    """Guesses at a text that must come, whose spelling grows less likely with every token."""
+    return [(token, LIKELY ** (at + 1)) for at, token in enumerate(tokens)]
 
 
 def _common(left: list[int], right: list[int]) -> int:

@@ -5,16 +5,14 @@ The last tokens of an answer are looked up in its prompt, in what it has written
 value in the prompt's JSON (`provider.engine.fields`); what followed there is the draft. The model
 then draws each token as it would have anyway, so drafts change when tokens come, never which.
 
-How many guesses a step carries follows from what they cost here and now (`CostModel`) and from how
-often such guesses were right, whether they were offered or not; where they do not pay there are
-none.
+How many of them a step carries follows from what they cost here and now (`provider.engine.costs`)
+and from how often such guesses were right, whether they were offered or not; where they do not pay
+there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
 
 from provider.engine.fields import Fields, Place
 from provider.engine.habits import Habits
@@ -24,9 +22,6 @@ LENGTHS = (4, 2)
 
 LONGEST = 16
 """Most tokens of one draft."""
-
-_PATIENCE = 48
-"""Steps without a guess after which two are tried."""
 
 
 class Lookup:
@@ -57,42 +52,8 @@ class Lookup:
         return None
 
 
-@dataclass
-class CostModel:
-    """Seconds of a step as `base + each * tokens`, from recent steps (weighted least squares)."""
-
-    decay: float = 0.98
-    _weight: float = 0.0
-    _x: float = 0.0
-    _y: float = 0.0
-    _xx: float = 0.0
-    _xy: float = 0.0
-    _rate: float = field(default=0.0)
-
-    def saw(self, tokens: int, drawn: int, seconds: float) -> None:
-        """A step of `tokens` tokens gave `drawn` tokens in `seconds`."""
-        for name, value in (
-            ("_weight", 1.0),
-            ("_x", float(tokens)),
-            ("_y", seconds),
-            ("_xx", float(tokens) ** 2),
-            ("_xy", tokens * seconds),
-        ):
-            setattr(self, name, getattr(self, name) * self.decay + value)
-        self._rate += 0.1 * (drawn / seconds - self._rate) if self._rate else drawn / seconds
-
-    @property
-    def threshold(self) -> float:
-        """How likely a guess must be for a step to gain more by it than it takes longer."""
-        if self._weight < 4:
-            return 0.3
-        mean_x, mean_y = self._x / self._weight, self._y / self._weight
-        spread = self._xx / self._weight - mean_x**2
-        each = 0.05 * mean_y
-        if spread > 0.25:
-            each = (self._xy / self._weight - mean_x * mean_y) / spread
-        each = min(max(each, 0.01 * mean_y), mean_y)
-        return min(0.9, 1.1 * each * self._rate)
+Guess = tuple[int, float]
+"""A token, and how likely it is right together with all guesses before it."""
 
 
 class Drafter:
@@ -113,28 +74,20 @@ class Drafter:
         self._start = list(prediction[:LONGEST])
         self._prediction = Lookup(prediction)
         self._right = dict.fromkeys((*LENGTHS, 0), 0.6)
-        self._quiet = 0
-        self._offered = False
 
     def guess(
-        self, tokens: list[int], threshold: float, habits: Habits | None
-    ) -> tuple[list[int], bool]:
+        self, tokens: list[int], floor: float, habits: Habits | None
+    ) -> tuple[list[Guess], bool]:
         """The guesses that follow `tokens`, and whether they are the client's prediction.
 
-        `threshold` is how likely a guess must be to be worth its cost.
+        Guesses less likely than `floor` are left out.
         """
         self.learn(tokens, habits)
-        if self._quiet >= _PATIENCE:
-            threshold = 0.0
-        self._offered = False
-        if self._start and (guess := self._predicted(tokens[self._prompt :], threshold)):
-            self._offered = True
-            return guess, True
-        guess = self._likely(tokens[-8:], threshold, habits)
-        if self._quiet >= _PATIENCE:
-            guess = guess[:2]
-        self._quiet = 0 if guess else self._quiet + 1
-        return guess, False
+        following = self._predicted(tokens, len(tokens))
+        chain = [(token, self._right[0] ** (at + 1)) for at, token in enumerate(following)]
+        if chain and chain[0][1] >= floor:
+            return [guess for guess in chain if guess[1] >= floor], True
+        return self._likely(tokens[-8:], floor, habits), False
 
     def learn(self, tokens: list[int], habits: Habits | None) -> None:
         """Takes the tokens in that have come since the last time."""
@@ -145,6 +98,8 @@ class Drafter:
                 self._score(found[1], right)
                 if habits is not None:
                     habits.learn_copy(tokens, at, right)
+            if predicted := self._predicted(tokens, at):
+                self._score(0, predicted[0] == tokens[at])
             if habits is not None:
                 self._learn_field(tokens[at], habits)
                 habits.learn(tokens, at)
@@ -158,43 +113,42 @@ class Drafter:
             habits.learn_field(expected[1], expected[0] == token)
         self._fields.feed(self._fields.place, token, habits.names, drawn=True)
 
-    def saw(self, agreed: int, offered: int) -> None:
-        """`agreed` of the `offered` last guesses were right."""
-        if self._offered:
-            for number in range(min(offered, agreed + 1)):
-                self._score(0, number < agreed)
-
     def _score(self, source: int, right: bool) -> None:
         self._right[source] += 0.15 * (right - self._right[source])
 
-    def _predicted(self, written: list[int], threshold: float) -> list[int]:
-        """What the prediction goes on with, as far as it is likely enough."""
-        most, likely = 0, self._right[0]
-        while likely >= threshold and most < LONGEST:
-            most += 1
-            likely *= self._right[0]
-        if not written:
-            return self._start[:most]
-        found = self._prediction.find(written[-max(LENGTHS) :])
-        return [] if found is None else self._prediction.tokens[found[0] :][:most]
+    def _predicted(self, tokens: Sequence[int], at: int) -> list[int]:
+        """What the prediction goes on with after `tokens[:at]`."""
+        if not self._start or at <= self._prompt:
+            return self._start
+        found = self._prediction.find(tokens[max(self._prompt, at - max(LENGTHS)) : at])
+        return [] if found is None else self._prediction.tokens[found[0] :][:LONGEST]
 
-    def _likely(self, tail: list[int], threshold: float, habits: Habits | None) -> list[int]:
+    def _likely(self, tail: list[int], floor: float, habits: Habits | None) -> list[Guess]:
         """One token after the other, as long as all of them together are likely enough."""
-        guess: list[int] = []
+        guesses: list[Guess] = []
         likely = 1.0
         place = None if self._fields is None else self._fields.place.copy()
-        while len(guess) < LONGEST:
-            found = [self._copy(tail, habits)]
-            if habits is not None:
-                found += [habits.next(tail), self._field(place, habits)]
-            best = max((one for one in found if one is not None), key=itemgetter(1), default=None)
-            if best is None or (likely := likely * best[1]) < threshold:
+        while len(guesses) < LONGEST:
+            best = self._best(tail, place, habits)
+            if best is None or (likely := likely * best[1]) < floor:
                 break
-            guess.append(best[0])
+            guesses.append((best[0], likely))
             tail = [*tail[-8:], best[0]]
             if self._fields is not None and place is not None and habits is not None:
                 self._fields.feed(place, best[0], habits.names, drawn=False)
-        return guess
+        return guesses
+
+    def _best(
+        self, tail: list[int], place: Place | None, habits: Habits | None
+    ) -> tuple[int, float] | None:
+        """The likeliest token after `tail`, and how likely it is."""
+        best = self._copy(tail, habits)
+        if habits is None:
+            return best
+        for found in (habits.next(tail), self._field(place, habits)):
+            if found is not None and (best is None or best[1] < found[1]):
+                best = found
+        return best
 
     def _field(self, place: Place | None, habits: Habits) -> tuple[int, float] | None:
         """What the value at `place` was in the prompt, and how likely it is that again."""

@@ -147,13 +147,13 @@ class Fields:
 
     def _end(self, place: Place, names: Names, drawn: bool) -> None:
         """A value is complete: where it was what the prompt has, the object goes on from there."""
-        key, value, aim = place.key, place.value, place.aim
+        key, value, aim = place.key, bytes(place.value or b""), place.aim
         place.key = place.value = place.aim = None
         place.word.clear()
         if key is None or not value:
             return
         if aim is None or self._values.get(aim) != value:
-            found = self._equal(place, bytes(value))
+            found = self._equal(place, value)
             if found is None:
                 return
             aim, theirs = found

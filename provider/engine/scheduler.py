@@ -18,7 +18,7 @@ from torch import Tensor
 
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
-from provider.engine.drafts import CostModel
+from provider.engine.costs import CostModel, allot
 from provider.engine.draws import Draws, Rows, rows_of
 from provider.engine.habits import History
 from provider.engine.runner import Runner, Step
@@ -116,8 +116,7 @@ class Scheduler:
     def _choose(self) -> Chosen:
         """Who takes part in the next step with how many pending tokens."""
         chosen: Chosen = [(a, a.pending) for a in self._running if a.pending <= SHORT]
-        for answer, _ in chosen:
-            answer.draft(self._costs.threshold, self._history.habits(answer.format))
+        self._draft(chosen)
         long = sorted((a for a in self._running if a.pending > SHORT), key=lambda a: a.pending)
         left = max(self._step_tokens - sum(count for _, count in chosen), len(long))
         for number, answer in enumerate(long):
@@ -130,6 +129,16 @@ class Scheduler:
         chosen.sort(key=lambda item: item[0].adapter_key)
         return chosen
 
+    def _draft(self, chosen: Chosen) -> None:
+        """Gives the answers of a step those guesses that are worth what they cost."""
+        tokens = sum(count for _, count in chosen)
+        floor = self._costs.floor(tokens)
+        chains = [a.guess(floor, self._history.habits(a.format)) for a, _ in chosen]
+        tokens += sum(len(answer.drafts) for answer, _ in chosen)
+        counts = allot(chains, tokens, self._costs)
+        for (answer, _), count in zip(chosen, counts, strict=True):
+            answer.draft(count)
+
     def _reserve(self, answer: Answer, tokens: int) -> None:
         """Makes the answer's slot large enough; the youngest answers give way if they must."""
         while answer.slot is not None and not self.space.grow(answer, tokens):
@@ -141,7 +150,7 @@ class Scheduler:
 
     def _run(self, chosen: Chosen) -> None:
         drawing = [answer for answer, count in chosen if count == answer.pending]
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.thread_time()
         before = sum(answer.generated for answer, _ in chosen)
         forced = sum(answer.forced for answer, _ in chosen)
         step = pack(chosen)
@@ -159,6 +168,8 @@ class Scheduler:
         seconds = time.perf_counter() - started
         self._stats.saw_step(len(drawing), drawn, seconds)
         if len(drawing) == len(chosen) and len(step.tokens) <= 2 * SHORT and drawn:
+            if logits.device.type == "cpu":  # what others do on it is no part of the cost
+                seconds = time.thread_time() - spent
             self._costs.saw(len(step.tokens), drawn, seconds)
         for answer in drawing:
             answer.emit()  # what a client is told has been counted before

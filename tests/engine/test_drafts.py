@@ -7,13 +7,23 @@ from pathlib import Path
 import pytest
 
 from provider.engine.checkpoint import Checkpoint, load
-from provider.engine.drafts import CostModel, Drafter, Lookup
+from provider.engine.costs import CostModel
+from provider.engine.drafts import Drafter, Lookup
 from provider.engine.engine import Engine
 from provider.engine.habits import Habits, History
 from provider.engine.limits import Limits
 from provider.engine.request import GenerationRequest, Sampling
 from provider.protocol.schema import compile
 from tests.engine.serving import serve
+
+
+def guessed(
+    drafter: Drafter, tokens: list[int], floor: float, habits: Habits | None = None
+) -> tuple[list[int], bool]:
+    """The tokens alone."""
+    guesses, predicted = drafter.guess(tokens, floor, habits)
+    assert [likely for _, likely in guesses] == sorted((p for _, p in guesses), reverse=True)
+    return [token for token, _ in guesses], predicted
 
 
 def test_lookup_prefers_the_longer_and_the_later_match() -> None:
@@ -24,14 +34,29 @@ def test_lookup_prefers_the_longer_and_the_later_match() -> None:
 
 
 def test_a_loop_is_guessed_to_go_on() -> None:
-    assert Drafter([5, *[1, 2, 3] * 3]).guess([5, *[1, 2, 3] * 3], 0.05, None)[0] == [1, 2, 3, 1, 2]
+    prompt = [5, *[1, 2, 3] * 3]
+    assert guessed(Drafter(prompt), prompt, 0.05) == ([1, 2, 3, 1, 2], False)
 
 
 def test_the_prediction_comes_first_and_from_its_beginning() -> None:
     drafter = Drafter([1, 2, 3], prediction=[10, 11, 12, 13, 14])
-    assert drafter.guess([1, 2, 3], 0.05, None) == ([10, 11, 12, 13, 14], True)
-    assert drafter.guess([1, 2, 3, 10, 11], 0.05, None) == ([12, 13, 14], True)
-    assert drafter.guess([1, 2, 3, 99, 11, 12], 0.05, None) == ([13, 14], True)
+    assert guessed(drafter, [1, 2, 3], 0.05) == ([10, 11, 12, 13, 14], True)
+    assert guessed(drafter, [1, 2, 3, 10, 11], 0.05) == ([12, 13, 14], True)
+    assert guessed(drafter, [1, 2, 3, 10, 11, 99, 11, 12], 0.05) == ([13, 14], True)
+
+
+def test_a_prediction_is_trusted_as_far_as_it_came_true() -> None:
+    """Of one that was left, what comes back to it is noticed without offering it again."""
+    prediction = list(range(10, 60))
+    drafter, tokens = Drafter([1, 2, 3], prediction), [1, 2, 3]
+    offered = []
+    for token in [*prediction[:20], *[14, 15, 99] * 8, *prediction[20:]]:
+        guess, predicted = drafter.guess(tokens, 0.3, None)
+        offered.append(len(guess) if predicted else 0)
+        tokens.append(token)
+    assert offered[19] > offered[0] > 0
+    assert max(offered[38:44]) < 3
+    assert offered[-3] >= 2
 
 
 def test_habits_are_as_likely_as_they_were_kept() -> None:
@@ -47,7 +72,7 @@ def test_habits_are_as_likely_as_they_were_kept() -> None:
     assert unsure is not None
     assert unsure[1] <= 0.5
     assert habits.next([1, 1, 1]) is None
-    assert Drafter([1, 2, 3]).guess([1, 2, 3, 4], 0.7, habits) == ([5, 6, 7], False)
+    assert guessed(Drafter([1, 2, 3]), [1, 2, 3, 4], 0.7, habits) == ([5, 6, 7], False)
 
 
 def test_habits_are_of_one_format_and_bounded() -> None:
@@ -65,7 +90,7 @@ def test_habits_are_of_one_format_and_bounded() -> None:
     assert habits.next([999] * 6) == (999, 0.5)
 
 
-def test_wrong_guesses_are_given_up_and_tried_again_now_and_then() -> None:
+def test_wrong_guesses_are_given_up() -> None:
     prompt = [1, 2, 3, 4] * 4
     drafter = Drafter(prompt)
     tokens, offered = list(prompt), []
@@ -73,18 +98,8 @@ def test_wrong_guesses_are_given_up_and_tried_again_now_and_then() -> None:
         guess, _ = drafter.guess(tokens, 0.3, None)
         offered.append(len(guess))
         tokens += [1, 2, 3, 10 + number]  # what followed 1, 2, 3 never does again
-        drafter.saw(0, len(guess))
     assert offered[0] > 0
     assert sum(offered[20:]) < sum(offered[:3]) * 4
-
-
-def test_the_threshold_follows_what_a_token_costs() -> None:
-    cheap, dear = CostModel(), CostModel()
-    for tokens in (1, 2, 4, 8) * 8:
-        cheap.saw(tokens, 1, 0.030 + 0.0001 * tokens)
-        dear.saw(tokens, 1, 0.002 + 0.010 * tokens)
-    assert cheap.threshold < 0.05
-    assert dear.threshold > 0.4
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +113,7 @@ def checkpoint(exaone_folder: Path) -> Checkpoint:
 def test_drafts_change_the_number_of_steps_and_nothing_else(
     checkpoint: Checkpoint, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CostModel, "threshold", 0.05)
+    monkeypatch.setattr(CostModel, "price", lambda *_: 0.0)
     schema = {
         "type": "array",
         "items": {"enum": ["거실은 남향", "침실은 세 개", "주방"]},
