@@ -35,7 +35,8 @@ def write_durably(path: Path, content: bytes) -> None:
 
 def sync_file(path: Path) -> None:
     """Bring a file's contents to the disk."""
-    with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows syncs for writers only
+    mode = "r+b" if os.access(path, os.W_OK) else "rb"  # Windows syncs for writers only
+    with path.open(mode) as file:
         os.fsync(file.fileno())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from finetune.sweep.config import RATIO, Point, Sweep, load_sweep
-from finetune.train.cli import UNFINISHED, one
+from finetune.train.cli import one
+from finetune.train.processes import UNFINISHED
 from provider.errors import ConfigurationError
 
 

@@ -69,7 +69,7 @@ def arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=_reports(config),
+        report_to=["wandb"] if config.wandb != "off" else [],
         run_name=config.name,
         seed=config.seed,
         data_seed=config.seed,
@@ -89,10 +89,3 @@ def _on_one_device(settled: SFTConfig) -> None:
     torch's DataParallel, which cuts up rows that are one conversation after the other."""
     if settled.n_gpu > 1:
         settled._n_gpu = 1
-
-
-def _reports(config: TrainConfig) -> list[str]:
-    return [
-        *(["tensorboard"] if config.tensorboard else []),
-        *(["wandb"] if config.wandb != "off" else []),
-    ]

@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetune.train.config import TrainConfig, load_config
+from finetune.train.launch import launch, this_command
 from finetune.train.options import config_options, stated
-from finetune.train.processes import is_first
+from finetune.train.processes import UNFINISHED, is_first, is_launched, world_size
 from provider.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from finetune.data.conversation import Conversation
     from finetune.train.run import Outcome
 
-UNFINISHED = 75
-"""Exit code of a training that saved and stopped before its end (EX_TEMPFAIL of sysexits.h)."""
-
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--resume", is_flag=True, help="Go on where a training in this output stopped.")
 @click.option("--dry-run", is_flag=True, help="Check data and base, print the estimate, and stop.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), help="So many on this machine: one for each GPU."
+)
 @config_options
-def train(config: Path | None, resume: bool, dry_run: bool, **flags: Any) -> None:
+def train(
+    config: Path | None, resume: bool, dry_run: bool, processes: int | None, **flags: Any
+) -> None:
     """Train LoRA adapters as CONFIG (YAML) says; every key of it is also a flag, which wins.
 
     Stops cleanly on SIGTERM, Ctrl-C and --max-hours with exit code 75, and goes on with --resume:
@@ -39,11 +42,23 @@ def train(config: Path | None, resume: bool, dry_run: bool, **flags: Any) -> Non
     started = time.monotonic()
     try:
         settled = load_config(config, stated(flags))
+        if processes is not None and not dry_run:
+            _check_launched(processes)
+            if processes > 1 and not is_launched():
+                sys.exit(launch(processes, this_command()))
         done = _all(settled, resume=resume, dry_run=dry_run, started=started)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     if not done:
         sys.exit(UNFINISHED)
+
+
+def _check_launched(processes: int) -> None:
+    if is_launched() and processes != world_size():
+        raise ConfigurationError(
+            f"processes={processes}, but a launcher has started {world_size()}; leave --processes "
+            "out under torchrun or accelerate."
+        )
 
 
 def _all(config: TrainConfig, *, resume: bool, dry_run: bool, started: float) -> bool:
@@ -92,8 +107,8 @@ def one(
     from finetune.train.base import load_base
     from finetune.train.memory import release
     from finetune.train.plan import check_memory, make_plan, opened
-    from finetune.train.quiet import tracked, tracking_ended
     from finetune.train.run import finished_adapter, run
+    from finetune.train.tracking import begin_tracking, check_trackers, end_tracking
 
     plan = make_plan(config, conversations, held_out)
     for line in plan.lines():
@@ -102,15 +117,16 @@ def one(
     if dry_run:
         _echo(f"Time, roughly: {_duration(plan.estimate.seconds())}")
         return True
-    tracked(config)
+    check_trackers(config)
     with opened(plan, resume=resume):
         if finished := finished_adapter(config.output):
             _echo(f"{finished} is finished already.")
             return True
         try:
+            begin_tracking(config)
             outcome = run(plan, load_base(config), started=started, say=_echo)
         finally:
-            tracking_ended(config)
+            end_tracking(config)
             release()
     _report(outcome, plan.estimate.bytes, config)
     return outcome.reason is None

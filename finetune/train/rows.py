@@ -28,6 +28,19 @@ def dataset(examples: Examples, fill: int | None = None) -> Dataset:
     )
 
 
+def filled_up(rows: Any, multiple: int) -> Any:
+    """`rows` with empty ones, in which nothing is learnt, up to a multiple: several processes that
+    share them out evenly then need no row twice."""
+    missing = -len(rows) % multiple
+    if not missing:
+        return rows
+    from datasets import Dataset, concatenate_datasets
+
+    empty = {"input_ids": [[0]], "labels": [[IGNORED]], "lengths": [[1]]}
+    spare = {name: value * missing for name, value in empty.items()}
+    return concatenate_datasets([rows, Dataset.from_dict(spare, features=rows.features)])
+
+
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One batch [1, tokens] of all the rows' conversations, rounded up by one more document of
     nothing.

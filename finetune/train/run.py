@@ -22,8 +22,9 @@ from finetune.train.memory import peak
 from finetune.train.plan import Plan
 from finetune.train.processes import is_first, world_size
 from finetune.train.progress import Progress, Record, kept_best
-from finetune.train.rows import collate, dataset
+from finetune.train.rows import collate, dataset, filled_up
 from finetune.train.stops import Stops
+from finetune.train.tracking import tensorboard
 from finetune.train.trainer import AdapterTrainer
 from provider.engine.checkpoint import Checkpoint
 from provider.errors import ConfigurationError
@@ -60,12 +61,15 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
     trainer = _trainer(plan, base, model)
     first = bool(trainer.is_world_process_zero())
     journal = Journal(output, write=first)
-    journal.rewind(checkpoints.step_of(start) if start else 0)
+    begins = checkpoints.step_of(start) if start else 0
+    journal.rewind(begins)
     stops = Stops(save_minutes=config.save_minutes, max_hours=config.max_hours, started=started)
     progress = Progress(trainer, shown=first)
     record = Record(trainer, journal, patience=config.patience, progress=progress)
     for callback in (stops, record, progress):
         trainer.add_callback(callback)
+    if config.tensorboard and first:
+        trainer.add_callback(tensorboard(config, begins))
     last = start if start is not None and _ended(plan, start, journal) else None
     with stops:
         if last is None:
@@ -76,6 +80,7 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
             adapter = _publish(plan, base, trainer, journal, last)
     if first:
         _draw(output, config.name, say)
+    trainer.accelerator.wait_for_everyone()
     if trainer.unsaved:
         say(f"{trainer.unsaved}; free space on {output} before you go on.")
     metrics = summary(journal)
@@ -156,7 +161,11 @@ def _start(plan: Plan, say: Say) -> Path | None:
 def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
     config = plan.config
     train = dataset(plan.train, config.max_length if config.packing else None)
-    held_out = dataset(plan.held_out) if len(plan.held_out) else None
+    held_out = None
+    if len(plan.held_out):
+        processes = world_size()
+        together = config.batch_size * processes if processes > 1 else 1
+        held_out = filled_up(dataset(plan.held_out), together)
     lengths = [sum(row) for row in train["lengths"]]
     trainer = AdapterTrainer(
         order_seed=config.seed,

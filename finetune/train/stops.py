@@ -10,12 +10,18 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.train.processes import launcher_is_gone
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ECHO = 1.0
+"""Seconds in which a further signal is the same one again."""
 
 
 class Stops(TrainerCallback):
     """Saves every `save_minutes`; saves and stops after `max_hours` since `started` (a time of
-    `time.monotonic`) and on SIGTERM or Ctrl-C. A second signal stops at once, without saving.
+    `time.monotonic`), on SIGTERM or Ctrl-C, and when the launcher is gone. A second Ctrl-C stops at
+    once, without saving; what comes within a second of the first does not count: launchers pass on
+    a signal that a terminal or a cluster has sent to every process already.
 
     `reason` says why training stopped early, None if it did not. In several processes all stop at
     the same step.
@@ -33,6 +39,7 @@ class Stops(TrainerCallback):
         self._step_began = self._saved
         self._longest = 0.0
         self._signal: int | None = None
+        self._signalled = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stops:
@@ -45,9 +52,11 @@ class Stops(TrainerCallback):
             signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        now = time.monotonic()
+        if self._signal is None:
+            self._signal, self._signalled = number, now
+        elif number == signal.SIGINT and now - self._signalled > _ECHO:
             raise KeyboardInterrupt
-        self._signal = number
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -87,11 +96,13 @@ class Stops(TrainerCallback):
     def _wants_to_stop(self, now: float) -> bool:
         """The longest step so far, evaluation and saving included, must still fit."""
         late = self._limit is not None and now - self._started + self._longest >= self._limit
-        return late or self._signal is not None
+        return late or self._signal is not None or launcher_is_gone()
 
     def _why(self) -> str:
         if self._signal is not None:
             return f"{signal.Signals(self._signal).name} was received"
+        if launcher_is_gone():
+            return "the process that started this one is gone"
         return f"max_hours={self._hours:g} are over" if self._hours else "another process stopped"
 
 

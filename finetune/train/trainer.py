@@ -127,10 +127,12 @@ class AdapterTrainer(SFTTrainer):
             f"{metric_key_prefix}_loss": loss / max(count, 1),
             f"{metric_key_prefix}_mean_token_accuracy": correct / max(count, 1),
         }
-        rows = self.num_examples(dataloader)
         nothing: Any = None
         return EvalLoopOutput(
-            predictions=nothing, label_ids=None, metrics=metrics, num_samples=rows
+            predictions=nothing,
+            label_ids=None,
+            metrics=metrics,
+            num_samples=self.num_examples(dataloader),
         )
 
     def _sums(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -161,6 +163,7 @@ class AdapterTrainer(SFTTrainer):
                 checkpoints.discard(folder)
             else:
                 checkpoints.rotate(folder.parent, self._keep)
+        self.accelerator.wait_for_everyone()  # a launcher ends the others once one of them has left
         why = failed or "in another process"
         self.unsaved = f"{folder.name} could not be written ({why})" if lost else None
 

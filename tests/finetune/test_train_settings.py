@@ -18,7 +18,6 @@ from finetune.train.base import _attend, load_base, precision
 from finetune.train.config import parse_config
 from finetune.train.journal import Journal
 from finetune.train.plan import _check_same, make_plan, opened
-from finetune.train.quiet import tracking_ended
 from finetune.train.sampler import EpochSampler
 from provider.errors import ConfigurationError
 from tests.finetune import training
@@ -203,18 +202,3 @@ def test_attention_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="set attention: eager"):
         _attend(model, "packed")
     _attend(model, "eager")
-
-
-def test_each_training_of_a_process_has_a_tracked_run_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import wandb
-
-    for name in ("tax", "housing"):
-        (tmp_path / name).mkdir()
-        config = training.config(tmp_path, wandb="offline")
-        monkeypatch.setenv("WANDB_SILENT", "true")
-        run = wandb.init(mode="disabled", dir=str(tmp_path / name))
-        assert wandb.run is run
-        tracking_ended(config)
-        assert wandb.run is None

@@ -162,27 +162,3 @@ def test_max_hours_stops_before_they_are_over_and_a_full_disk_costs_one_checkpoi
     done = training.train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_with_accumulation(tmp_path: Path) -> None:
-    alone, two = tmp_path / "alone", tmp_path / "two"
-    for folder in (alone, two):
-        folder.mkdir()
-        training.write_data(folder)
-    settled = {"dropout": 0.0, "max_steps": 4, "batch_size": 2}
-    done = training.train(alone, accumulation=2, **settled)
-    assert done.returncode == 0, done.stderr
-    command = training.command(two, accumulation=1, **settled)
-    launched = [command[0], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launched, *command[1:]],
-        capture_output=True, text=True, env=training.environment(), timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 x 1 rows x 2 processes" in done.stdout
-    assert done.stdout.count("Adapter: ") == 1
-    expected = training.losses(alone / "run")
-    assert training.losses(two / "run") == {
-        step: pytest.approx(loss, rel=1e-3) for step, loss in expected.items()
-    }
