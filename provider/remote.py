@@ -32,7 +32,7 @@ from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
 from provider.protocol.constraints import CALLING, constraint, enforceable
 from provider.protocol.conversation import conversation
-from provider.protocol.dialect import spelt
+from provider.protocol.dialect import extended, spelt
 from provider.protocol.normal import normal_completion, normal_error, normal_models
 from provider.protocol.portability import header
 from provider.remote_stream import NormalStream, fewer_than
@@ -74,7 +74,7 @@ class Remote:
         model = await self._model(asked.model)
         if asked.format.type != "text" or asked.tools.callable:
             asked = await asyncio.to_thread(_checked, asked)
-        body = {**untooled(request.json), "model": model}
+        body = extended({**untooled(request.json), "model": model}, asked, self._maker)
         calling = asked.tools.mode in CALLING
         response = await (self._with_tools if calling else self._text)(request, asked, body)
         if not asked.ignored:

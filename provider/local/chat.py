@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from provider.base import ApiRequest, ApiResponse
-from provider.engine.request import GenerationRequest, Sampling
+from provider.engine.request import Ending, GenerationRequest, Sampling
 from provider.local.language import Language
 from provider.local.portable import Portability
 from provider.protocol import replies, sse
@@ -72,6 +72,7 @@ def prepare(chat: ChatRequest, language: Language, portability: Portability) -> 
         constraint=bound,
         adapter=None if served == language.name else served,
         prediction=tuple(language.tokenizer.encode(chat.prediction)) if chat.prediction else (),
+        ending=_ending(chat, language),
     )
     head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)
     return Prepared(chat, generation, head, _headers(chat, language, portability))
@@ -83,7 +84,7 @@ def _headers(chat: ChatRequest, language: Language, portability: Portability) ->
 
 
 def _sampling(chat: ChatRequest, language: Language) -> Sampling:
-    language.check_tokens([token for token, _ in chat.logit_bias])
+    language.check_tokens([token for token, _ in chat.logit_bias], "logit_bias")
     return Sampling(
         temperature=chat.temperature,
         top_p=chat.top_p,
@@ -92,4 +93,18 @@ def _sampling(chat: ChatRequest, language: Language) -> Sampling:
         frequency_penalty=chat.frequency_penalty,
         logit_bias=chat.logit_bias,
         logprobs=chat.logprobs,
+        top_k=chat.extras.top_k,
+        min_p=chat.extras.min_p,
+        repetition_penalty=chat.extras.repetition_penalty,
+    )
+
+
+def _ending(chat: ChatRequest, language: Language) -> Ending:
+    extras = chat.extras
+    language.check_tokens(extras.stop_token_ids, "stop_token_ids")
+    return Ending(
+        extras.stop_token_ids,
+        extras.include_stop_str_in_output,
+        extras.min_tokens,
+        extras.ignore_eos,
     )

@@ -77,13 +77,13 @@ class Language:
         if characters > self.budget.context:
             self.budget.check_length(characters, self._longest_token)
 
-    def check_tokens(self, tokens: Sequence[int]) -> None:
-        """Raises `InvalidRequest` for a token id that the model does not have."""
+    def check_tokens(self, tokens: Sequence[int], param: str) -> None:
+        """Raises `InvalidRequest` naming `param` for a token id that the model does not have."""
         for token in tokens:
             if token >= self.tokenizer.vocab_size:
                 raise values.conflict(
-                    "logit_bias",
-                    f"Invalid key in 'logit_bias': {token}. Maximum value is "
+                    param,
+                    f"Invalid key in '{param}': {token}. Maximum value is "
                     f"{self.tokenizer.vocab_size - 1}.",
                 )
 

@@ -15,12 +15,13 @@ from typing import Any
 from provider.errors import BadGateway
 from provider.protocol.chat import ChatRequest
 from provider.protocol.constraints import schema_of
+from provider.protocol.formats import JSON
 
 
 def check_answer(asked: ChatRequest, text: str) -> None:
     """`check` for an answer that came to its own end; one that ran into a stop string may be
     anything."""
-    if asked.format.type != "text" and not asked.stop:
+    if asked.format.type in JSON and not asked.stop:
         check(schema_of(asked.format), text)
 
 

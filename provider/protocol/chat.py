@@ -9,22 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from provider.protocol import values
+from provider.protocol.extensions import EXTENSIONS, NO_EXTRAS, Extras, extended, extras
+from provider.protocol.formats import FREE, bound
+from provider.protocol.formats import Format as Format
 from provider.protocol.messages import Message, messages, text_of
 from provider.protocol.parameters import CHAT
 from provider.protocol.toolspec import NO_TOOLS, Tools, tools
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How the answer's text is bound: `text`, `json_object`, or `json_schema` with its schema."""
-
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    schema: Mapping[str, Any] | None = None
-    strict: bool = False
-    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +42,29 @@ class ChatRequest:
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
-    format: Format = Format()
+    format: Format = FREE
     tools: Tools = NO_TOOLS
     prediction: str = ""
     stream: bool = False
     include_usage: bool = False
+    extras: Extras = NO_EXTRAS
     ignored: tuple[str, ...] = ()
+
+
+_REQUEST = extended(CHAT, EXTENSIONS)
 
 
 def parse(body: Mapping[str, Any]) -> ChatRequest:
     """The request that `body` asks for. Raises `InvalidRequest` naming the parameter."""
     ignored: list[str] = []
-    CHAT.check(body, "", ignored.append)
+    _REQUEST.check(body, "", ignored.append)
     for rule in _RULES:
         rule(body)
     limit = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
     chat = messages(body["messages"])
-    form = _format(body.get("response_format"))
-    if form.type == "json_object":
+    form = bound(body)
+    callable_ = tools(body)
+    if form.type == "json_object" and form.param == "response_format":
         _check_json_is_named(chat)
     return ChatRequest(
         model=body["model"],
@@ -77,10 +75,11 @@ def parse(body: Mapping[str, Any]) -> ChatRequest:
         logit_bias=_logit_bias(body.get("logit_bias")),
         logprobs=(body.get("top_logprobs") or 0) if body.get("logprobs") else None,
         format=form,
-        tools=tools(body),
+        tools=callable_,
         prediction=text_of((body.get("prediction") or {}).get("content")),
         stream=bool(body.get("stream")),
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        extras=extras(body, form, body.get(limit), calling=callable_.mode != "none"),
         ignored=_distinct(ignored),
         **_plain(body),
     )
@@ -106,21 +105,6 @@ def _logit_bias(raw: Mapping[str, float] | None) -> tuple[tuple[int, float], ...
                 "non-negative integers.",
             )
     return tuple((int(key), float(bias)) for key, bias in (raw or {}).items())
-
-
-def _format(raw: Mapping[str, Any] | None) -> Format:
-    if raw is None or raw["type"] != "json_schema":
-        return Format(raw["type"] if raw else "text")
-    form = raw["json_schema"]
-    schema = form.get("schema")
-    kind = (schema or {}).get("type", "object")
-    if kind != "object":
-        raise values.conflict(
-            "response_format",
-            f"Invalid schema for response_format '{form['name']}': schema must be a JSON Schema of "
-            f"'type: \"object\"', got 'type: \"{values.shown(kind)}\"'.",
-        )
-    return Format("json_schema", schema, bool(form.get("strict")), form.get("description"))
 
 
 def _check_json_is_named(chat: tuple[Message, ...]) -> None:
@@ -156,8 +140,18 @@ def _only_with(name: str, other: str) -> Callable[[Mapping[str, Any]], None]:
     return rule
 
 
+def _running_with_usage(body: Mapping[str, Any]) -> None:
+    if _streams(body, "continuous_usage_stats") and not _streams(body, "include_usage"):
+        raise values.conflict(
+            "stream_options.continuous_usage_stats",
+            "'stream_options.continuous_usage_stats' is only allowed when "
+            "'stream_options.include_usage' is enabled.",
+        )
+
+
 _RULES: tuple[Callable[[Mapping[str, Any]], None], ...] = (
     _one_limit,
     _only_with("top_logprobs", "logprobs"),
     _only_with("stream_options", "stream"),
+    _running_with_usage,
 )

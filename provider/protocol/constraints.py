@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from provider.protocol import schema
+from provider.protocol import grammars, schema
 from provider.protocol.chat import ChatRequest, Format
 from provider.protocol.deltas import Plain, Reader
 from provider.protocol.schema import Constraint, SchemaRefused
@@ -90,7 +90,20 @@ def schema_of(form: Format) -> Mapping[str, Any]:
 
 
 def _compiled(form: Format) -> Constraint:
-    return schema.compile(schema_of(form), strict=form.strict)
+    compiled = _COMPILED.get(form.type)
+    if compiled is not None:
+        return compiled(form.source, form.param)
+    try:
+        return schema.compile(schema_of(form), strict=form.strict)
+    except SchemaRefused as refused:
+        raise refused.at(form.param) from refused
+
+
+_COMPILED: Mapping[str, Callable[[str, str], Constraint]] = {
+    "regex": grammars.matching,
+    "grammar": grammars.written,
+    "choice": lambda source, param: grammars.one_of(json.loads(source)),
+}
 
 
 def _check(function: Function) -> None:

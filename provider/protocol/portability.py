@@ -77,6 +77,11 @@ def _logit_bias(request: ChatRequest) -> Iterator[Finding]:
         )
 
 
+def _extensions(request: ChatRequest) -> Iterator[Finding]:
+    for name in request.extras.used:
+        yield Finding(name, "OpenAI refuses it as an unknown parameter; leave it out there.")
+
+
 _WITH_PREDICTION: tuple[tuple[str, Callable[[ChatRequest], bool]], ...] = (
     ("n", lambda request: request.n > 1),
     ("logprobs", lambda request: request.logprobs is not None),
@@ -101,8 +106,8 @@ def _prediction(request: ChatRequest) -> Iterator[Finding]:
 
 def _format(request: ChatRequest) -> Iterator[Finding]:
     form = request.format
-    if form.schema is not None:
-        yield from _schema("response_format.json_schema.schema", form.schema, form.strict)
+    if form.schema is not None and not request.extras.binds:
+        yield from _schema(form.param, form.schema, form.strict)
 
 
 def _tool_schemas(request: ChatRequest) -> Iterator[Finding]:
@@ -130,6 +135,7 @@ def _descriptions(request: ChatRequest) -> Iterator[Finding]:
 
 _RULES: tuple[Callable[[ChatRequest], Iterator[Finding]], ...] = (
     _logit_bias,
+    _extensions,
     _prediction,
     _descriptions,
     _format,
