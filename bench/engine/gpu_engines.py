@@ -1,7 +1,6 @@
 """What `bench.engine.gpu` compares: this engine and transformers' `generate`, on one model.
 
-Each is a function from an `Ask` to the number of tokens that were generated; an ask without prompts
-ends it and gives its memory back.
+Each answers an `Ask` with the number of tokens that were generated; `close` gives its memory back.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 import gc
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -22,51 +22,76 @@ from provider.engine.request import Done, GenerationRequest, Sampling
 from provider.protocol.schema import compile
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+_PATIENCE = 180.0
+"""Seconds without any answer after which a run is given up."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Prompts of one length, and how many tokens each is continued by."""
+    """Prompts of one length, how many tokens each is continued by, under which schema (None: free
+    text), and adapters that take turns."""
 
     prompts: list[list[int]]
     tokens: int
+    schema: Any = None
+    adapters: Sequence[str | None] = (None,)
 
 
-def ours(checkpoint: Checkpoint, schema: Any, limits: Limits, graphs: bool) -> Callable[[Ask], int]:
-    """This engine; it is made by the first ask."""
-    constraint = None if schema is None else compile(schema)
-    held: list[Engine] = []
+class Runs(Protocol):
+    """One engine."""
 
-    def run(ask: Ask) -> int:
-        if not ask.prompts:
-            while held:
-                _report(held[-1], graphs)
-                held.pop().close()
-            gc.collect()
-            return 0
-        if not held:
-            stated = {**vars(limits), "graphs": graphs}
-            held.append(Engine(checkpoint, Limits(**stated)))
-            held[0].start()
+    def run(self, ask: Ask) -> int: ...
+
+    def note(self) -> str:
+        """What a figure should be read with."""
+
+    def close(self) -> None: ...
+
+
+class Ours:
+    """This engine, with or without graphs."""
+
+    def __init__(self, checkpoint: Checkpoint, limits: Limits, graphs: bool) -> None:
+        self._graphs = graphs
+        self._compiled: dict[str, Any] = {}
+        self.engine = Engine(checkpoint, Limits(**{**vars(limits), "graphs": graphs}))
+        self.engine.start()
+
+    def load_adapters(self, folders: dict[str, Path]) -> None:
+        for name, folder in folders.items():
+            self.engine.load_adapter(name, folder)
+
+    def run(self, ask: Ask) -> int:
+        constraint = None
+        if ask.schema is not None:
+            key = json.dumps(ask.schema)
+            constraint = self._compiled.setdefault(key, compile(ask.schema))
         requests = [
             GenerationRequest(
-                tuple(prompt), Sampling(temperature=0), ask.tokens, constraint=constraint
+                tuple(prompt),
+                Sampling(temperature=0),
+                ask.tokens,
+                constraint=constraint,
+                adapter=ask.adapters[number % len(ask.adapters)],
             )
-            for prompt in ask.prompts
+            for number, prompt in enumerate(ask.prompts)
         ]
-        return _answered(held[0], requests)
+        return _answered(self.engine, requests)
 
-    return run
-
-
-def _report(engine: Engine, graphs: bool) -> None:
-    """Says on the side whether graphs ran: a figure "with graphs" must not be one without."""
-    stats = engine.stats()
-    if graphs and "graphs" not in stats:
-        print("<!-- graphs were off -->")
-    elif graphs:
+    def note(self) -> str:
+        """Whether graphs ran: a figure "with graphs" must not be one without."""
+        stats = self.engine.stats()
+        if not self._graphs:
+            return "graphs not asked for"
+        if "graphs" not in stats:
+            return "graphs were off"
         taken = f"{stats['graph_bytes'] / 1e6:.0f} MB, {stats['graph_steps']:.0f} steps"
-        print(f"<!-- {stats['graphs']:.0f} graphs, {taken} of {stats['steps']:.0f} -->")
+        adapters = f", adapters {stats['adapter_bytes'] / 1e6:.0f} MB"
+        return f"{stats['graphs']:.0f} graphs, {taken} of {stats['steps']:.0f}{adapters}"
+
+    def close(self) -> None:
+        self.engine.close()
+        gc.collect()
 
 
 def _answered(engine: Engine, requests: list[GenerationRequest]) -> int:
@@ -85,45 +110,53 @@ def _answered(engine: Engine, requests: list[GenerationRequest]) -> int:
 
         return on_event
 
-    for request, event in zip(requests, over, strict=True):
-        engine.submit(request, listen(event))
+    tickets = [
+        engine.submit(request, listen(event)) for request, event in zip(requests, over, strict=True)
+    ]
     for event in over:
-        event.wait()
+        if not event.wait(_PATIENCE):
+            for ticket in tickets:
+                ticket.cancel()
+            raise TimeoutError(f"no answer in {_PATIENCE:.0f} s")
     if failed:
         raise failed[0]
     return tokens[0]
 
 
-def generate(checkpoint: Checkpoint, schema: Any) -> Callable[[Ask], int]:
+class Generate:
     """transformers' `generate`, greedy; under a schema through Outlines with llguidance."""
-    model: Any = checkpoint.model
-    backend = _outlines(checkpoint) if schema is not None else None
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._backend: Any = None
 
     @torch.inference_mode()
-    def run(ask: Ask) -> int:
-        if not ask.prompts:
-            return 0
+    def run(self, ask: Ask) -> int:
+        model: Any = self._checkpoint.model
         ids = torch.tensor(ask.prompts, device=model.device)
-        processors = []
-        if backend is not None:
-            stated = json.dumps(schema | {"x-guidance": _COMPACT})
-            processors.append(backend.get_json_schema_logits_processor(stated))
         out = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=ask.tokens,
             do_sample=False,
             pad_token_id=0,
-            logits_processor=processors,
+            logits_processor=[] if ask.schema is None else [self._processor(ask.schema)],
         )
         return int((out[:, ids.shape[1] :] != 0).sum())
 
-    return run
+    def _processor(self, schema: Any) -> Any:
+        if self._backend is None:
+            from outlines.backends.llguidance import LLGuidanceBackend
+            from outlines.models import Transformers
 
+            tokenizer: Any = self._checkpoint.tokenizer.hf
+            self._backend = LLGuidanceBackend(Transformers(self._checkpoint.model, tokenizer))
+        stated = json.dumps(schema | {"x-guidance": _COMPACT})
+        return self._backend.get_json_schema_logits_processor(stated)
 
-def _outlines(checkpoint: Checkpoint) -> Any:
-    from outlines.backends.llguidance import LLGuidanceBackend
-    from outlines.models import Transformers
+    def note(self) -> str:
+        return f"attention {self._checkpoint.model.config._attn_implementation}"
 
-    tokenizer: Any = checkpoint.tokenizer.hf
-    return LLGuidanceBackend(Transformers(checkpoint.model, tokenizer))
+    def close(self) -> None:
+        self._backend = None
+        gc.collect()

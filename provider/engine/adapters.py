@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from provider.engine.lora import read_adapter
@@ -142,13 +143,13 @@ class AdapterStore:
             self._leave(name)
 
 
-def read_pairs(path: Path, checkpoint: Checkpoint) -> Pairs:
-    """A LoRA adapter of a folder, ready for the model's type and device."""
+def read_pairs(path: Path, checkpoint: Checkpoint, device: torch.device) -> Pairs:
+    """A LoRA adapter of a folder in the model's type, on `device`."""
     model = checkpoint.model
     return {
         model.get_submodule(name): LoraPair(
-            down=module.a.t().to(model.device, model.dtype).contiguous(),
-            up=(module.b.t() * module.scaling).to(model.device, model.dtype).contiguous(),
+            down=module.a.t().to(device, model.dtype).contiguous(),
+            up=(module.b.t() * module.scaling).to(device, model.dtype).contiguous(),
         )
         for name, module in read_adapter(path, checkpoint).modules.items()
     }

@@ -50,7 +50,8 @@ def resolve_dtype(name: DType, device: torch.device) -> torch.dtype:
     if name != "auto":
         return _DTYPES[name]
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it asks for the current one
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if device.type == "mps":
         return torch.float16
@@ -64,11 +65,30 @@ def cpu_has_bf16() -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`; on a CPU within its container's limit."""
+    """Bytes that can still be allocated on `device`; on a CPU within its container's limit.
+
+    What torch keeps of freed tensors (a model's loading leaves much) is given back first, since
+    CUDA counts it as used.
+    """
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(device)[0])
     available = int(psutil.virtual_memory().available)
     return min([available, *_container_room()])
+
+
+def works(device: torch.device) -> bool:
+    """Whether a device still computes. A kernel's error can break CUDA for the whole process."""
+    try:
+        return float(torch.ones(2, device=device).sum()) == 2
+    except RuntimeError:
+        return False
+
+
+def make_current(device: torch.device) -> None:
+    """Libraries that ask for the current device in this thread get this one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def _container_room() -> list[int]:

@@ -26,6 +26,7 @@ from provider.engine.adapters import AdapterStore, read_pairs
 from provider.engine.answer import Answer, Job, OnEvent
 from provider.engine.cache import KVCache
 from provider.engine.constraint import ConstraintState, GrammarCache
+from provider.engine.device import make_current, works
 from provider.engine.graph_start import graphs_for
 from provider.engine.limits import Limits
 from provider.engine.memory import cache_shape
@@ -78,7 +79,7 @@ class Engine:
         self.vocabulary = Vocabulary(checkpoint.tokenizer, _logits(checkpoint.model))
         self._grammars: GrammarCache | None = None
         self._adapters = AdapterStore(
-            lambda path: read_pairs(path, checkpoint),
+            lambda path: read_pairs(path, checkpoint, self._runner.adapters_on),
             self.limits.max_adapters,
             self._runner.attach,
             self._forget,
@@ -208,6 +209,7 @@ class Engine:
     def _forget(self, adapter_key: int) -> None:
         """Nothing computed under these weights will be asked for again."""
         with self._lock:
+            self._open = {job for job in self._open if not job.closed}  # they hold the weights
             self._inbox.append(lambda scheduler: scheduler.forget(adapter_key))
             self._lock.notify_all()
 
@@ -296,6 +298,7 @@ class Engine:
 
     def _live(self) -> None:
         """The engine's thread: serves, and after a failure starts over with an empty cache."""
+        make_current(self._shape.device)
         while not self._closing:
             scheduler = self.scheduler()
             error: ApiError = Unavailable("The local engine was shut down.", retry_after=2)
@@ -307,6 +310,12 @@ class Engine:
                 self._stats.deaths += 1
                 error = Unavailable("The local engine failed; it starts over.", retry_after=2)
             self._fail_all(scheduler, error)
+            if not self._closing and not works(self._shape.device):
+                logger.critical(
+                    "%s does not compute any more, which only a new process mends; restart it.",
+                    self._shape.device,
+                )
+                return
 
     def _serve(self, scheduler: Scheduler) -> None:
         while True:

@@ -11,7 +11,6 @@ else calls the model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,59 +22,11 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMode
 from provider.engine.adapters import Adapter
 from provider.engine.attention import Attention, AttentionPlan
 from provider.engine.linear import Linear
+from provider.engine.lora_bank import Adapting, LoraBank, Masked, Ranges, owners
 from provider.engine.native.kernels import Kernels
+from provider.engine.products import FusedLinear, multiplies
 from provider.engine.runner import Step
 from provider.engine.transfer import upload
-
-
-@dataclass(slots=True)
-class Part:
-    """Which columns of a fused product a module of the model makes."""
-
-    module: nn.Linear
-    start: int
-    stop: int
-
-
-class FusedLinear:
-    """Several of the model's linear modules with one input as one product."""
-
-    def __init__(self, modules: list[nn.Linear], kernels: Kernels | None) -> None:
-        self.parts = []
-        start = 0
-        for module in modules:
-            self.parts.append(Part(module, start, start + module.out_features))
-            start += module.out_features
-        weights = [module.weight.data for module in modules]
-        biases = [module.bias.data for module in modules if module.bias is not None]
-        self.linear = Linear(
-            torch.cat(weights) if len(weights) > 1 else weights[0],
-            torch.cat(biases) if biases else None,
-            kernels,
-        )
-
-    def __call__(self, x: Tensor, step: Step) -> Tensor:
-        y = self.linear(x)
-        for adapter, start, stop in step.adapters:
-            for part in self.parts:
-                pair = adapter.pairs.get(part.module)
-                if pair is not None:
-                    y[start:stop, part.start : part.stop] += pair(x[start:stop])
-        return y
-
-    def give_up(self) -> None:
-        """Frees the modules' own weights, which the product now holds in another layout."""
-        if not self.linear.packed:
-            self.bring_back()
-            return
-        for part in self.parts:
-            part.module.weight.data = part.module.weight.data.new_empty(0)
-
-    def bring_back(self) -> None:
-        """Gives the modules their weights again, as views of one tensor."""
-        plain = self.linear.plain()
-        for part in self.parts:
-            part.module.weight.data = plain[part.start : part.stop]
 
 
 class Layer:
@@ -101,10 +52,12 @@ class Layer:
     def products(self) -> list[FusedLinear]:
         return [self.qkv, self.out, self.gate_up, self.down]
 
-    def attend(self, x: Tensor, cos: Tensor, sin: Tensor, plan: Attention, step: Step) -> Tensor:
+    def attend(
+        self, x: Tensor, cos: Tensor, sin: Tensor, plan: Attention, lora: Adapting | None
+    ) -> Tensor:
         """What the attention heads give, `[T, heads * head_dim]`; stores keys and values."""
         count = x.shape[0]
-        qkv = self.qkv(self.before(x), step)
+        qkv = self.qkv(self.before(x), lora)
         turning = qkv[:, : self.rotated].view(count, -1, self.head_dim)
         turned = turning * cos + turning.roll(self.head_dim // 2, -1) * sin
         values = qkv[:, self.rotated :].view(count, -1, self.head_dim)
@@ -112,9 +65,9 @@ class Layer:
         heads = plan.attend(self.index, turned[:, : self.heads], self.scale)
         return heads.reshape(count, -1)
 
-    def feed(self, x: Tensor, step: Step) -> Tensor:
-        gate, up = self.gate_up(self.between(x), step).chunk(2, -1)
-        return self.down(silu(gate) * up, step)
+    def feed(self, x: Tensor, lora: Adapting | None) -> Tensor:
+        gate, up = self.gate_up(self.between(x), lora).chunk(2, -1)
+        return self.down(silu(gate) * up, lora)
 
 
 class Norm:
@@ -133,7 +86,9 @@ class Norm:
 class FusedRunner:
     """Runs steps of a model that `fits`."""
 
-    def __init__(self, model: PreTrainedModel, kernels: Kernels | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, kernels: Kernels | None = None, banked: bool | None = None
+    ) -> None:
         inner: Any = model.base_model
         self._kernels = kernels
         self.weight_bytes = sum(p.nbytes for p in model.parameters())
@@ -148,40 +103,70 @@ class FusedRunner:
         self.device: torch.device = model.device
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self._given_up = True
+        narrow = [part for product in self._products() for part in product.quantised]
+        linears = [p.module.weight for product in self._products() for p in product.parts]
+        self.weight_bytes += sum(part.nbytes for part in narrow)
+        self.weight_bytes -= sum(weight.nbytes for weight in linears) if narrow else 0
+        self.widened = max((part.widened for part in narrow), default=0)
+        """Bytes that the largest quantised weight takes while it multiplies."""
         for product in self._products():
             product.give_up()
         model.register_forward_pre_hook(self._bring_back)
+        if banked is None:
+            banked = self.device.type != "cpu"
+        products = self._products()
+        self.bank = LoraBank(products, self.device, model.dtype) if banked else None
+        self.adapters_on = torch.device("cpu") if banked else self.device
 
     def attach(self, adapter: Adapter) -> None:
-        """Nothing to prepare: products look an adapter's modules up."""
+        if self.bank is not None:
+            self.bank.add(adapter)
 
     def forget(self, adapter: int) -> None:
         """Nothing is kept of it."""
 
     @torch.inference_mode()
     def forward(self, step: Step) -> Tensor:
+        return self.packed(step, AttentionPlan(step.segments, self.device, kernels=self._kernels))
+
+    @torch.inference_mode()
+    def packed(self, step: Step, plan: Attention) -> Tensor:
+        """`forward` with an attention of the caller's."""
         ids, positions = upload([step.tokens, step.positions], self.device)
         wanted = upload(step.wanted, self.device)
-        plan = AttentionPlan(step.segments, self.device, kernels=self._kernels)
-        return self.run(ids, positions, wanted, plan, step).float()
+        return self.run(ids, positions, wanted, plan, self.adapting(step)).float()
+
+    def adapting(self, step: Step) -> Adapting | None:
+        """What a step's adapters add; None if it has none."""
+        if not step.adapters or self.bank is None:
+            return Ranges(step.adapters) if step.adapters else None
+        numbers = owners(step.adapters, len(step.tokens), self.bank)
+        return Masked(self.bank.tables, upload(numbers, self.device))
 
     def run(
-        self, ids: Tensor, positions: Tensor, wanted: Tensor, plan: Attention, step: Step
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        wanted: Tensor,
+        plan: Attention,
+        lora: Adapting | None,
     ) -> Tensor:
-        """Logits `[wanted, vocabulary]` in the model's type of what lies on the device; of `step`
-        only the adapters are read."""
+        """Logits `[wanted, vocabulary]` in the model's type of what lies on the device."""
         x = self._embedding(ids)
         cos, sin = self._angles(x, positions)
         for layer in self._layers[:-1]:
-            x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
-            x = x + layer.feed(x, step)
+            x = x + layer.out(layer.attend(x, cos, sin, plan, lora), lora)
+            x = x + layer.feed(x, lora)
         layer = self._layers[-1]
-        x = x + layer.out(layer.attend(x, cos, sin, plan, step), step)
-        if wanted.shape[0] < ids.shape[0] and not step.adapters:
+        x = x + layer.out(layer.attend(x, cos, sin, plan, lora), lora)
+        if not wanted.shape[0]:  # a part of a prompt; products of no rows crash in some libraries
+            none: Tensor = x.new_empty((0, self.vocabulary))
+            return none
+        if wanted.shape[0] < ids.shape[0] and lora is None:
             x = x[wanted]
-            x = x + layer.feed(x, step)
+            x = x + layer.feed(x, lora)
         else:
-            x = (x + layer.feed(x, step))[wanted]
+            x = (x + layer.feed(x, lora))[wanted]
         return self._head(self._norm(x))
 
     def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,14 +189,12 @@ class FusedRunner:
 
 
 def fits(model: PreTrainedModel) -> bool:
-    """Whether the model is Llama's arithmetic with plain weights."""
+    """Whether the model is Llama's arithmetic with weights that `FusedLinear` multiplies."""
     if not isinstance(model, LlamaForCausalLM) or not isinstance(model.base_model, LlamaModel):
         return False
     config: Any = model.config
     linears = [m for layer in model.base_model.layers for m in _linears(layer)]
-    return config.hidden_act == "silu" and all(
-        type(m) is nn.Linear and m.weight.is_floating_point() for m in linears
-    )
+    return config.hidden_act == "silu" and multiplies(linears)
 
 
 def _linears(layer: Any) -> list[Any]:

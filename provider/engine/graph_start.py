@@ -1,38 +1,43 @@
-"""Decides at the start whether an engine runs with CUDA graphs, and proves it on a few steps."""
+"""Decides at the start whether an engine runs with CUDA graphs, and proves it on some steps."""
 
 from __future__ import annotations
 
+import gc
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from provider.engine.arena import Arena
 from provider.engine.attention import Segment
 from provider.engine.cache import KVCache, Slot
+from provider.engine.device import free_memory
 from provider.engine.fused import FusedRunner
 from provider.engine.graphs import SIZES, GraphRunner, reserve
 from provider.engine.limits import Limits
 from provider.engine.memory import cache_shape
+from provider.engine.paged import PagedAttention
 from provider.engine.runner import Runner, Step
-from provider.engine.static_step import GatheredAttention, PagedAttention
+from provider.engine.static_step import GatheredAttention
 
 logger = logging.getLogger(__name__)
 
 _LENGTHS = (5, 40, 300)
 """Tokens of the rows that are checked."""
-_GROWTH = 6
-"""Tokens that the check adds to each."""
+_COUNTS = {1: [1], 2: [1, 1]}
+"""Tokens that a checked step adds to the rows where its bucket has no room for two, one and one."""
+_GROWTH = 2 * (len(SIZES) + 2)
+"""Most tokens that the check adds to a row."""
 
 
 def graphs_for(model: PreTrainedModel, runner: Runner, limits: Limits) -> GraphRunner | None:
     """A runner with graphs that has been checked, or None where there are none to be had.
 
     None without a word: another device than CUDA, an architecture that does not run fused (other
-    than Llama's, or quantised), `limits.graphs` off. None with a warning: no room, or a check that
-    failed.
+    than Llama's), `limits.graphs` off. None with a warning: no room, or a check that failed.
     """
     if not limits.graphs or model.device.type != "cuda" or not graphable(runner):
         return None
@@ -59,6 +64,7 @@ def start(
             return _checked(model, runner, limits, attention, capture)
         except Exception as error:  # noqa: BLE001  (a driver's, a library's: none may stop a start)
             problem = f"{type(error).__name__}: {error}"  # the error itself would hold the arena
+        gc.collect()
     logger.warning(
         "CUDA graphs are off: the check at the start failed (%s); answers are as they were, "
         "steps of few tokens take longer.",
@@ -85,7 +91,16 @@ def _checked(
     plain = cache_shape(model, limits, runner.weight_bytes)
     room = reserve(runner, plain)
     shape = cache_shape(model, limits, runner.weight_bytes, room)
-    graphs = GraphRunner(runner, Arena(shape), attention=attention, capture=capture, room=room)
+    arena = Arena(shape)
+    logger.info(
+        "%.2f GiB on %s hold keys and values (%d tokens), %.2f GiB are left for graphs, adapters "
+        "and steps; LOCAL_LLM_MEMORY bounds what the engine takes of the device.",
+        arena.kv.nbytes / 2**30,
+        shape.device,
+        arena.spare,
+        free_memory(shape.device) / 2**30,
+    )
+    graphs = GraphRunner(runner, arena, attention=attention, capture=capture, room=room)
     check(graphs)
     return graphs
 
@@ -101,8 +116,9 @@ class _Row:
 def check(graphs: GraphRunner) -> None:
     """Computes some steps both ways, in slots of their own. Raises RuntimeError if they differ.
 
-    The largest bucket comes first: later captures fit into the memory that it took. The last one
-    is replayed once more with other tokens.
+    The largest bucket comes first: later captures fit into the memory that it took. One is replayed
+    once more with other tokens. Where one graph serves every length, all sizes are captured here,
+    so that no request waits for a capture.
     """
     shape = graphs.shape
     cache = KVCache(shape, graphs.arena)
@@ -112,17 +128,32 @@ def check(graphs: GraphRunner) -> None:
     theirs = [_Row(other) for one, other in pairs if one and other]
     if not ours:
         raise RuntimeError(f"{shape.budget} tokens of KV cache have no room for it")
-    for rows in (ours, theirs):
-        graphs.inner.forward(_step(rows, lengths, graphs.inner.vocabulary))
-    for size in (SIZES[-1], SIZES[2], SIZES[2]):
+    _check_prompts(graphs, ours, theirs, lengths)
+    others = SIZES[:2] + SIZES[3:-1] if graphs.paged else ()
+    for size in (SIZES[-1], SIZES[2], SIZES[2], *reversed(others)):
         _compare(graphs, ours, theirs, size)
     graphs.arena.clear()
     graphs.steps = 0
 
 
+def _check_prompts(
+    graphs: GraphRunner, ours: list[_Row], theirs: list[_Row], lengths: list[int]
+) -> None:
+    """Reads the rows both ways. A packed step that differs is only without flash attention then."""
+    vocabulary = graphs.inner.vocabulary
+    expected = graphs.inner.forward(_step(theirs, lengths, vocabulary))
+    before = [replace(row) for row in ours]
+    got = graphs.as_packed(_step(ours, lengths, vocabulary))
+    error = _difference(got, expected)
+    if not error < _tolerated(graphs):
+        graphs.packed = False
+        logger.warning("Flash attention is off for prompts: it differs by %.3g.", error)
+        graphs.inner.forward(_step(before, lengths, vocabulary))
+
+
 def _compare(graphs: GraphRunner, ours: list[_Row], theirs: list[_Row], size: int) -> None:
-    """One step of both kinds; the first row has a second token in it."""
-    counts = [2, 1, 1][: len(ours)]
+    """One step of both kinds; in larger buckets the first row has a second token in it."""
+    counts = _COUNTS.get(size, [2, 1, 1])[: len(ours)]
     vocabulary = graphs.inner.vocabulary
     expected = graphs.inner.forward(_step(theirs, counts, vocabulary))
     step = _step(ours, counts, vocabulary)
@@ -130,9 +161,17 @@ def _compare(graphs: GraphRunner, ours: list[_Row], theirs: list[_Row], size: in
     if bucket is None:
         raise RuntimeError("there is no memory for the first graph")
     got = graphs.replay(step, replace(bucket, tokens=size))
-    error = float((got - expected).norm() / expected.norm())
-    if not error < (0.05 if graphs.arena.kv.dtype.itemsize < 4 else 1e-3):
+    error = _difference(got, expected)
+    if not error < _tolerated(graphs):
         raise RuntimeError(f"a replayed step differs by {error:.3g} from the same step without")
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+def _tolerated(graphs: GraphRunner) -> float:
+    return 0.05 if graphs.arena.kv.dtype.itemsize < 4 else 1e-3
 
 
 def _step(rows: list[_Row], counts: list[int], vocabulary: int) -> Step:

@@ -33,9 +33,11 @@ class Step:
 
 
 class Runner(Protocol):
-    """Runs steps; not thread-safe. `weight_bytes` is what the weights take on the device."""
+    """Runs steps; not thread-safe. `weight_bytes` is what the weights take on the device,
+    `adapters_on` where adapters' own matrices are to lie."""
 
     weight_bytes: int
+    adapters_on: torch.device
 
     def attach(self, adapter: Adapter) -> None:
         """Makes an adapter usable in steps."""
@@ -61,6 +63,7 @@ class ModelRunner:
         self._step = Step()
         self._hooked: WeakSet[nn.Module] = WeakSet()
         self.device: torch.device = model.device
+        self.adapters_on: torch.device = model.device
 
     def attach(self, adapter: Adapter) -> None:
         for module in adapter.pairs:

@@ -18,31 +18,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from provider.engine.arena import PAGE, Arena
+from provider.engine.arena import Arena
+from provider.engine.lora_bank import Masked, Tables, owners
 from provider.engine.runner import Step
 from provider.engine.transfer import pins
 
 if TYPE_CHECKING:
-    from provider.engine.adapters import Adapter
     from provider.engine.attention import Attention
     from provider.engine.fused import FusedRunner
 
-IDS, POSITIONS, PLACES, STARTS, LENGTHS, WANTED = range(6)
+IDS, POSITIONS, PLACES, STARTS, LENGTHS, WANTED, OWNERS = range(7)
 """Rows of a step's numbers: token, position in its answer, place that it is written to, where its
-slot starts, how many places it sees, packed place of each wanted logit."""
+slot starts, how many places it sees, packed place of each wanted logit, number of its adapter."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """`tokens` places that see at most `length`; all belong to one adapter (0: none)."""
+    """`tokens` places that see at most `length`. `adapters` is the version of the tables that their
+    adapters are in (0: no place has one)."""
 
     tokens: int
     length: int
-    adapter: int
+    adapters: int = 0
 
 
-def numbers(step: Step, bucket: Bucket, spare: int) -> list[list[int]]:
-    """The six rows of a step's numbers, padded to the bucket."""
+def numbers(step: Step, bucket: Bucket, spare: int, adapters: list[int]) -> list[list[int]]:
+    """The rows of a step's numbers, padded to the bucket; `adapters` one for each token."""
     padding = bucket.tokens - len(step.tokens)
     places: list[int] = []
     starts: list[int] = []
@@ -57,6 +58,7 @@ def numbers(step: Step, bucket: Bucket, spare: int) -> list[list[int]]:
         starts + [spare] * padding,
         [position + 1 for position in step.positions] + [1] * padding,
         step.wanted + [0] * (bucket.tokens - len(step.wanted)),
+        adapters + [0] * padding,
     ]
 
 
@@ -88,45 +90,6 @@ class GatheredAttention:
         return out.reshape(count, heads, width)
 
 
-class PagedAttention(GatheredAttention):
-    """Flash attention on the arena's pages, which reads keys and values where they lie."""
-
-    def __init__(self, arena: Arena, given: Tensor, bucket: Bucket) -> None:
-        from torch.nn.attention.varlen import varlen_attn
-
-        self._attend = varlen_attn
-        self._arena = arena
-        self._places = given[PLACES]
-        narrow = given.int()
-        self._lengths = narrow[LENGTHS].contiguous()
-        self._ends = torch.arange(bucket.tokens + 1, dtype=torch.int32, device=given.device)
-        pages = torch.arange(-(-bucket.length // PAGE), dtype=torch.int32, device=given.device)
-        first = torch.div(narrow[STARTS], PAGE, rounding_mode="floor").unsqueeze(1)
-        # Pages that a row does not have are not read, but an entry should name a page that exists.
-        self._table = (first + pages).clamp(max=arena.pages).contiguous()
-        self._longest = bucket.length
-
-    def attend(
-        self, layer: int, query: Tensor, scale: float | None, window: int | None = None
-    ) -> Tensor:
-        keys, values = self._arena.keys[layer], self._arena.values[layer]
-        size = (self._arena.pages + 1, PAGE, *keys.shape[1:])
-        out = self._attend(
-            query.contiguous(),
-            keys.view(size),
-            values.view(size),
-            self._ends,
-            self._ends,  # lengths come from `seqused_k`, places from the table
-            1,
-            self._longest,
-            scale=scale,
-            enable_gqa=True,
-            seqused_k=self._lengths,
-            block_table=self._table,
-        )
-        return out if isinstance(out, Tensor) else out[0]
-
-
 class StaticStep:
     """One bucket's step: its numbers on the device, and its logits in the first rows of `out`."""
 
@@ -137,20 +100,26 @@ class StaticStep:
         bucket: Bucket,
         out: Tensor,
         attention: type[GatheredAttention],
-        adapter: Adapter | None,
+        tables: Tables | None,
     ) -> None:
         self.bucket = bucket
         self._runner = runner
         self._arena = arena
         self._attention = attention
-        ranges = [] if adapter is None else [(adapter, 0, bucket.tokens)]
-        self._step = Step(adapters=ranges)
-        self._given = torch.zeros((6, bucket.tokens), dtype=torch.long, device=runner.device)
+        self._tables = tables
+        self._given = torch.zeros((7, bucket.tokens), dtype=torch.long, device=runner.device)
         self._out = out[: bucket.tokens]
 
     def fill(self, step: Step) -> None:
-        """Brings the step's numbers to the device, without waiting for it."""
-        host = torch.tensor(numbers(step, self.bucket, self._arena.spare))
+        """Brings the step's numbers to the device, without waiting for it.
+
+        The pinned memory is the step's own: torch gives it to nobody else before the copy is done.
+        """
+        bank = self._runner.bank
+        adapters = [0] * len(step.tokens)
+        if bank is not None and step.adapters:
+            adapters = owners(step.adapters, len(step.tokens), bank)
+        host = torch.tensor(numbers(step, self.bucket, self._arena.spare, adapters))
         if pins(self._given.device):
             host = host.pin_memory()
         self._given.copy_(host, non_blocking=True)
@@ -159,5 +128,6 @@ class StaticStep:
         """The forward pass over what `fill` has brought."""
         given = self._given
         plan: Attention = self._attention(self._arena, given, self.bucket)
+        lora = None if self._tables is None else Masked(self._tables, given[OWNERS])
         ids, positions, wanted = given[IDS], given[POSITIONS], given[WANTED]
-        self._out.copy_(self._runner.run(ids, positions, wanted, plan, self._step))
+        self._out.copy_(self._runner.run(ids, positions, wanted, plan, lora))

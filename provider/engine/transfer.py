@@ -20,10 +20,14 @@ def upload(values: Sequence[Any], device: torch.device, dtype: torch.dtype = tor
 
 
 def send(host: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on `device`, as `upload` does it."""
+    """A tensor of the host on `device`, as `upload` does it.
+
+    torch gives pinned memory to nobody else before the copy is done. mps reads the host's memory
+    itself, later, and holds nothing (pytorch/pytorch#83015), so there the copy is waited for.
+    """
     if pins(device):
         host = host.pin_memory()
-    return host.to(device, non_blocking=True)
+    return host.to(device, non_blocking=device.type != "mps")
 
 
 def pins(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import torch
 
 from provider.engine.checkpoint import Checkpoint, load
 from provider.engine.engine import Engine
+from provider.engine.fused import FusedRunner
 from provider.engine.graph_start import start
 from provider.engine.limits import Limits
+from provider.engine.lora_bank import LoraBank
 from provider.engine.request import GenerationRequest, Sampling
+from provider.engine.runners import runner_of
+from provider.errors import Unavailable
 from provider.protocol.schema import compile, regex
 from tests.engine.adapter_files import write_adapter
 from tests.engine.one_by_one import complete
@@ -37,6 +42,8 @@ def engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         "provider.engine.engine.graphs_for",
         lambda model, runner, limits: start(model, runner, limits, capture=capture),
     )
+    runner: Any = runner_of(checkpoint.model)
+    runner.bank = LoraBank(runner._products(), runner.device, checkpoint.model.dtype)
     engine = Engine(checkpoint, LIMITS)
     engine.start()
     yield engine
@@ -72,30 +79,45 @@ def test_answers_are_those_of_the_slow_way(engine: Engine, checkpoint: Checkpoin
     assert engine.stats()["graph_steps"] > 20
 
 
-def test_adapters_alone_and_mixed_give_what_they_give_without_graphs(
+def test_six_adapters_and_none_share_static_steps_and_give_what_each_gives_alone(
     engine: Engine, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     plain = Engine(checkpoint, LIMITS)
-    plain._graphs = None
-    for each in (engine, plain):
-        each.start()
-        for seed in (0, 1):
-            folder = tmp_path / str(seed)
-            if not folder.exists():
-                write_adapter(folder, checkpoint.model, seed)
+    plain._runner, plain._graphs = FusedRunner(checkpoint.model), None
+    plain.start()
+    for seed in range(6):
+        folder = write_adapter(tmp_path / str(seed), checkpoint.model, seed, rank=2 + seed)
+        for each in (engine, plain):
             each.load_adapter(f"base:{seed}", folder)
-    alone = requests(checkpoint, "base:0")
-    mixed = [*requests(checkpoint, "base:1"), *requests(checkpoint), *alone]
-    for asked in (alone, mixed):
-        before = engine.stats()["graph_steps"]
-        ours, theirs = serve(engine, asked), serve(plain, asked)
-        assert [c.text() for c in ours] == [c.text() for c in theirs]
-        assert engine.stats()["graph_steps"] > before
-    engine.unload_adapter("base:0")
+    names = [None, *(f"base:{seed}" for seed in range(6))]
+    mixed = [request for name in names for request in requests(checkpoint, name)[::4]]
+    ours, theirs = serve(engine, mixed), serve(plain, mixed)
+    assert [c.text() for c in ours] == [c.text() for c in theirs]
+    stats = engine.stats()
+    assert stats["graph_steps"] > 0.8 * stats["steps"]
+    assert stats["adapter_bytes"] > 0
+    plain.close()
+
+
+def test_a_reloaded_adapter_takes_the_columns_of_the_one_that_went(
+    engine: Engine, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     held = engine._graphs
     assert held is not None
-    assert eventually(lambda: len({bucket.adapter for bucket in list(held._known)}) <= 2)
-    plain.close()
+    bank = held.inner.bank
+    assert bank is not None
+    asked = requests(checkpoint, "again")[:1]
+    texts = []
+    for seed in (0, 1, 0, 1, 0):
+        folder = tmp_path / str(seed)
+        if not folder.exists():
+            write_adapter(folder, checkpoint.model, seed)
+        engine.load_adapter("again", folder)
+        texts.append(serve(engine, asked)[0].text())
+        serve(engine, requests(checkpoint)[:1])  # the thread lets go of the request before
+        gc.collect()
+    assert texts[0] == texts[2] == texts[4] != texts[1] == texts[3]
+    assert bank.tables.columns <= 4 * 4  # the old and the new one at once, and room to grow
 
 
 def test_an_engine_that_died_starts_over_in_the_same_arena(
@@ -113,3 +135,21 @@ def test_an_engine_that_died_starts_over_in_the_same_arena(
     (client,) = serve(engine, [request])
     assert client.text() == complete(checkpoint.model, engine.vocabulary, request).text
     assert engine._graphs is held
+
+
+def test_an_engine_whose_device_computes_no_more_stays_down(
+    engine: Engine, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel's error breaks CUDA for the process: `/health` must not say that all is well."""
+    monkeypatch.setattr("provider.engine.scheduler.pack", lambda _: 1 / 0)
+    monkeypatch.setattr("provider.engine.engine.works", lambda _: False)
+    with pytest.raises(AssertionError):
+        serve(engine, requests(checkpoint)[:1])[0].usage  # noqa: B018
+    monkeypatch.undo()
+    thread = engine._thread
+    assert thread is not None
+    thread.join(10)
+    assert not thread.is_alive()
+    assert not engine.alive
+    with pytest.raises(Unavailable):
+        engine.submit(requests(checkpoint)[0], lambda _: None)

@@ -17,11 +17,12 @@ from provider.engine.attention import Segment
 from provider.engine.cache import CacheShape, KVCache
 from provider.engine.fused import FusedRunner
 from provider.engine.graph_start import attentions, check, graphable, start
-from provider.engine.graphs import GATHERED, MOST_GRAPHS, SIZES, GraphRunner
+from provider.engine.graphs import GATHERED, SIZES, GraphRunner
 from provider.engine.limits import Limits
+from provider.engine.paged import PagedAttention
 from provider.engine.runner import Runner, Step, attention_heads
 from provider.engine.runners import runner_of
-from provider.engine.static_step import GatheredAttention, PagedAttention
+from provider.engine.static_step import GatheredAttention
 from tests.engine.test_runner import build
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -29,13 +30,18 @@ DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, GPU])]
 LIMITS = Limits(max_batch=8, context_length=512)
 
 
-def graphs(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GraphRunner:
+def graphs(
+    name: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    attention: type[GatheredAttention] | None = None,
+) -> GraphRunner:
     model = build(name, dtype).to(device)
-    runner = FusedRunner(model)
+    runner = FusedRunner(model, banked=True)
     layers, heads, dim = attention_heads(model)
     shape = CacheShape(layers, heads, dim, dtype, model.device, 512, 8192)
     capture = device == "cuda"
-    fastest = attentions(model)[0]
+    fastest = attention or attentions(model)[0]
     return GraphRunner(runner, Arena(shape), attention=fastest, capture=capture, room=1 << 30)
 
 
@@ -95,67 +101,102 @@ def modules(runner: GraphRunner) -> list[torch.nn.Module]:
     return [part.module for product in runner.inner._products() for part in product.parts]
 
 
-def adapter(runner: GraphRunner, key: int) -> Adapter:
+def adapter(runner: GraphRunner, key: int, rank: int = 4, few: bool = False) -> Adapter:
+    """Random matrices for all modules, or for every third."""
     chance = torch.Generator().manual_seed(key)
     pairs: dict[torch.nn.Module, LoraPair] = {
         part.module: LoraPair(
-            0.3 * torch.randn(size[1], 4, generator=chance).to(runner.inner.device),
-            0.3 * torch.randn(4, part.stop - part.start, generator=chance).to(runner.inner.device),
+            0.3 * torch.randn(product.inputs, rank, generator=chance),
+            0.3 * torch.randn(rank, part.stop - part.start, generator=chance),
         )
         for product in runner.inner._products()
         for part in product.parts
-        for size in [product.linear.plain().shape]
     }
-    return Adapter(f"a{key}", key, pairs)
+    kept = list(pairs)[::3] if few else list(pairs)
+    return Adapter(f"a{key}", key, {module: pairs[module] for module in kept})
+
+
+def mirrored(one: Adapter, runner: GraphRunner, twin: GraphRunner) -> Adapter:
+    """The same adapter for another copy of the model."""
+    same = dict(zip(modules(runner), modules(twin), strict=True))
+    on = twin.inner.device
+    pairs = {same[m]: LoraPair(p.down.to(on), p.up.to(on)) for m, p in one.pairs.items()}
+    return replace(one, pairs=pairs)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_one_adapters_steps_are_static_and_mixed_ones_are_handed_on(device: str) -> None:
-    runner = graphs("exaone", device)
-    twin = graphs("exaone", device)
-    one, other = adapter(runner, 1), adapter(runner, 2)
-    same = dict(zip(modules(twin), (one.pairs[m] for m in modules(runner)), strict=True))
-    its = replace(one, pairs=same)
-    ours, theirs = Rows(runner, [20, 9]), Rows(twin, [20, 9])
-    for _ in range(2):
-        got = runner.forward(ours.step([1, 2], {0: one, 1: one}))
-        step = theirs.step([1, 2], {0: its, 1: its})
-        assert torch.allclose(got, twin.inner.forward(step), atol=5e-3)
-    assert runner.steps == 2
-    for mixed in ({0: one}, {1: one}, {0: one, 1: other}):
-        assert runner.bucket(ours.step([1, 1], mixed)) is None
-    assert runner.bucket(ours.step([1, 1])) is not None
-    runner.forget(1)
-    assert runner.bucket(ours.step([1, 2], {0: one, 1: one})) is None
-    assert runner._known == {}
+def test_every_mixture_of_adapters_is_one_static_step(device: str) -> None:
+    """Against the packed way of a CPU, which adds each adapter to its own rows."""
+    runner, twin = graphs("exaone", device), graphs("exaone", device)
+    twin.inner.bank = None
+    loaded = [adapter(runner, 1), adapter(runner, 2, rank=7), adapter(runner, 3, few=True)]
+    theirs_of = {each: mirrored(each, runner, twin) for each in loaded}
+    ours, theirs = Rows(runner, [20, 9, 30, 5]), Rows(twin, [20, 9, 30, 5])
+    mixtures: list[list[int | None]] = [
+        [0, 0, 0, 0],
+        [0, None, 1, 2],
+        [2, 1, None, 0],
+        [None, None, None, 1],
+    ]
+    for mixture in [*mixtures, mixtures[1]]:
+        chosen = {row: loaded[at] for row, at in enumerate(mixture) if at is not None}
+        step = ours.step([1, 2, 1, 1], chosen)
+        assert runner.bucket(step) is not None
+        expected = theirs.step([1, 2, 1, 1], {row: theirs_of[a] for row, a in chosen.items()})
+        assert torch.allclose(runner.forward(step), twin.inner.forward(expected), atol=5e-3)
+    assert runner.steps == len(mixtures) + 1
+    assert len(runner._known) == 1  # the tables did not change any more
+    plain = runner.forward(ours.step([1, 1, 1, 1]))
+    assert torch.allclose(plain, twin.inner.forward(theirs.step([1, 1, 1, 1])), atol=5e-3)
+    assert len(runner._known) == 2
+
+
+def test_graphs_of_tables_that_adapters_have_outgrown_are_dropped() -> None:
+    runner = graphs("exaone")
+    rows = Rows(runner, [20, 9])
+    for key in range(1, 4):
+        one = adapter(runner, key)
+        runner.attach(one)
+        runner.forward(rows.step([1, 1], {0: one}))
+    assert len({bucket.adapters for bucket in runner._known}) == 1
+    assert runner.figures()["adapter_bytes"] == runner.inner.bank.nbytes > 0  # type: ignore[union-attr]
 
 
 def paged(query: Tensor, keys: Tensor, values: Tensor, *rest: Any, **stated: Any) -> Tensor:
-    """What `varlen_attn` documents for one query per row and a table of pages."""
+    """What `varlen_attn` documents for a table of pages."""
     ends, _, most, longest = rest
     table, lengths = stated["block_table"], stated["seqused_k"]
+    causal = stated.get("window_size", (-1, -1)) == (-1, 0)
     assert table.dtype is lengths.dtype is ends.dtype is torch.int32
-    assert ends.tolist() == list(range(len(query) + 1))
-    assert most == 1
+    assert keys.shape[1] == PAGE
+    assert all(x.is_contiguous() for x in (ends, lengths))
+    assert table.stride(-1) == query.stride(-1) == 1
+    counts = ends.diff().tolist()
+    assert max(counts) == most
+    assert causal or most == 1
     assert longest <= table.shape[1] * keys.shape[1]
     assert 0 <= int(table.min()) <= int(table.max()) < len(keys)
     out = []
-    for row, length in enumerate(lengths.tolist()):
+    for row, (length, count) in enumerate(zip(lengths.tolist(), counts, strict=True)):
         pages = table[row, : -(-length // keys.shape[1])]
         key, value = (x[pages].flatten(0, 1)[:length].transpose(0, 1) for x in (keys, values))
-        single, scale = query[row].unsqueeze(1), stated["scale"]
-        seen = scaled_dot_product_attention(
-            single, key, value, scale=scale, enable_gqa=stated["enable_gqa"]
+        few = query[int(ends[row]) : int(ends[row + 1])].transpose(0, 1)
+        seen = torch.arange(length) <= torch.arange(length - count, length).unsqueeze(1)
+        gqa = stated["enable_gqa"]
+        made = scaled_dot_product_attention(
+            few, key, value, attn_mask=seen, scale=stated["scale"], enable_gqa=gqa
         )
-        out.append(seen[:, 0])
-    return torch.stack(out)
+        out.append(made.transpose(0, 1))
+    return torch.cat(out)
 
 
 def test_pages_are_named_as_flash_attention_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", paged)
-    runner, twin = graphs("exaone"), graphs("exaone")
-    runner._attention = PagedAttention
+    runner, twin = graphs("exaone", attention=PagedAttention), graphs("exaone")
+    assert runner.packed
     check(runner)
+    assert runner.packed
+    assert {bucket.tokens for bucket in runner._known} == set(SIZES)  # no request waits for one
     ours, theirs = Rows(runner, [240, 9, 300]), Rows(twin, [240, 9, 300])
     for counts in COUNTS:
         got, plain = (
@@ -180,12 +221,13 @@ def test_what_would_read_too_much_is_handed_on() -> None:
     assert SIZES[-1] * PAGE <= GATHERED
 
 
-def test_buckets_are_bounded() -> None:
+def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provider.engine.graphs.MOST_GRAPHS", 3)
     runner = graphs("exaone")
     rows = Rows(runner, [20])
-    for key in range(1, MOST_GRAPHS + 5):
-        runner.forward(rows.step([1], {0: Adapter("a", key, {})}))
-    assert len(runner._known) == MOST_GRAPHS
+    for count in (1, 2, 4, 8, 16):
+        runner.forward(rows.step([count]))
+    assert [bucket.tokens for bucket in runner._known] == [4, 8, 16]
 
 
 def test_the_check_at_the_start_takes_what_is_right_and_leaves_the_arena_empty() -> None:

@@ -1,0 +1,203 @@
+"""What is left when a capture breaks: nothing that the next step, or the allocator, stumbles over.
+
+CUDA's part is played by a stand-in with torch's own order of events (`torch/cuda/graphs.py`,
+`CUDAGraph.cpp` of 2.13): a broken capture leaves the side stream current and the allocator open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from provider.engine import device, transfer
+from provider.engine.capture import GRAPH_BYTES, Captures
+from tests.engine.test_static_step import Rows, graphs
+
+CARD = torch.device("cuda", 1)
+
+
+class Stream:
+    def __init__(self, where: Any = None) -> None:
+        self.where = where
+
+    def wait_stream(self, other: Stream) -> None:
+        pass
+
+
+class Graph:
+    def __init__(self) -> None:
+        self.work: list[Any] = []
+
+    def replay(self) -> None:
+        for each in self.work:
+            each()
+
+
+class Card:
+    """Streams, pools and captures; `broken` captures end as CUDA ends them."""
+
+    def __init__(self) -> None:
+        self.default = Stream()
+        self.current = self.default
+        self.open: set[Any] = set()
+        self.reserved = 0
+        self.broken = False
+        self.synchronized: list[Any] = []
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    def graph(self, graph: Graph, pool: Any, stream: Stream, capture_error_mode: str) -> Any:
+        assert capture_error_mode == "thread_local"
+        card = self
+
+        class Capture:
+            def __enter__(self) -> None:
+                assert card.current is stream  # torch waits for the current device, which it sets
+                assert pool not in card.open, "already recording to mempool_id"
+                card.open.add(pool)
+                card.current = stream
+
+            def __exit__(self, *error: object) -> None:
+                if card.broken:  # cudaStreamEndCapture fails: torch goes no further
+                    raise RuntimeError("operation failed due to a previous error during capture")
+                card.open.discard(pool)
+                card.reserved += 1 << 20
+
+        return Capture()
+
+    def end(self, index: int, pool: Any) -> None:
+        assert index == CARD.index
+        if pool not in self.open:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.open.discard(pool)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    card = Card()
+    stands_in = {
+        "graph_pool_handle": lambda: (0, 1),
+        "Stream": Stream,
+        "CUDAGraph": Graph,
+        "current_stream": lambda _=None: card.current,
+        "stream": card.stream,
+        "graph": card.graph,
+        "synchronize": card.synchronized.append,
+        "empty_cache": lambda: None,
+        "memory_reserved": lambda _: card.reserved,
+    }
+    for name, made in stands_in.items():
+        monkeypatch.setattr(torch.cuda, name, made)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", card.end, raising=False)
+    return card
+
+
+def test_a_capture_runs_twice_before_it_is_recorded(card: Card) -> None:
+    runs: list[Stream] = []
+    captures = Captures(CARD)
+    captures.capture(lambda: runs.append(card.current))
+    assert len(runs) == 3
+    assert set(runs) == {captures._stream}
+    assert card.current is card.default
+    assert card.synchronized == [CARD]
+    assert captures.bytes == (1 << 20) + GRAPH_BYTES
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_after_a_broken_capture_the_stream_is_back_and_the_allocator_closed(
+    card: Card, late: bool
+) -> None:
+    """Broken by the step itself, or by another thread, which is noticed at the end."""
+    captures = Captures(CARD)
+    card.broken = True
+    calls = iter(range(9))
+
+    def step() -> None:
+        if next(calls) == 2 and not late:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="capture"):
+        captures.capture(step)
+    assert card.current is card.default
+    assert card.open == set()
+    assert len(captures._failed) == 1
+    card.broken = False
+    assert captures.capture(lambda: None) is not None
+
+
+def test_an_error_that_leaves_the_capture_whole_is_ended_once(card: Card) -> None:
+    captures = Captures(CARD)
+    calls = iter(range(9))
+
+    def step() -> None:
+        if next(calls) == 2:
+            raise ValueError("in python")
+
+    with pytest.raises(ValueError, match="in python"):
+        captures.capture(step)
+    assert card.open == set()
+
+
+def test_one_broken_capture_is_tried_again_and_costs_no_request(card: Card) -> None:
+    """Another thread that waits for the whole device breaks a capture by chance."""
+    runner, twin = graphs("exaone"), graphs("exaone")
+    runner._captures, runner._room = Captures(CARD), 1 << 40
+    ours, theirs = Rows(runner, [20, 9]), Rows(twin, [20, 9])
+    card.broken = True
+    for number in range(4):
+        got, plain = runner.forward(ours.step([1, 1])), twin.inner.forward(theirs.step([1, 1]))
+        assert torch.allclose(got, plain, atol=2e-4) or number > 1
+        assert runner.on
+        card.broken = number == 0
+        if number == 2:
+            break
+    assert runner._failures == 0
+    assert card.current is card.default
+
+
+def test_what_torch_keeps_of_freed_memory_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an engine whose first way failed would get a fifth of the memory for its second."""
+    memory = {"free": 10, "cached": 80}
+
+    def empty_cache() -> None:
+        memory["free"] += memory.pop("cached", 0)
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (memory["free"], 100))
+    assert device.free_memory(CARD) == 90
+
+
+def test_mps_copies_are_waited_for_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    class Host:
+        def pin_memory(self) -> Host:
+            return self
+
+        def to(self, where: torch.device, non_blocking: bool) -> None:
+            asked.append((where.type, non_blocking))
+
+    host: Any = Host()
+    for kind in ("mps", "cuda"):
+        transfer.send(host, torch.device(kind))
+    assert asked == [("mps", False), ("cuda", True)]
+
+
+def test_a_device_that_does_not_compute_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device.works(torch.device("cpu"))
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "ones", broken)
+    assert not device.works(CARD)
