@@ -11,12 +11,12 @@ between. A mounted ConfigMap works: its links are followed. Each change is also 
 from __future__ import annotations
 
 import errno
-import fcntl
 import getpass
 import json
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,12 +24,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from provider import locks
 from provider.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
 Side = Literal["llm", "embedding"]
 SIDES: tuple[Side, ...] = ("llm", "embedding")
+_WINDOWS_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,12 @@ class Overrides:
             return self._state
         signature = (found.st_mtime_ns, found.st_ino, found.st_size)
         if signature != self._seen:
-            # The state first: another thread that sees the new signature must find it.
-            self._state = self._load(self.path)
+            try:
+                # The state first: another thread that sees the new signature must find it.
+                self._state = self._load(self.path)
+            except OSError as error:  # out of file descriptors, say: the next request looks again
+                self._cannot_be_read(error)
+                return self._state
             self._seen = signature
         return self._state
 
@@ -108,7 +114,7 @@ class Overrides:
 
     def _replace(self, path: Path, changes: Mapping[Side, str | None], by: str) -> State:
         with self._history_of(path) as history:
-            fcntl.flock(history, fcntl.LOCK_EX)  # two commands at once: one after the other
+            locks.take(history.fileno())  # two commands at once: one after the other
             before = self.state()
             sides: dict[str, str | None] = {
                 side: changes.get(side, before.of(side)) for side in SIDES
@@ -133,7 +139,7 @@ class Overrides:
             state = State(**{name: read.get(name) for name in State.__slots__})
             for side in SIDES:
                 self._check(state.of(side))
-        except (OSError, ValueError, AttributeError, ConfigurationError) as error:
+        except (ValueError, AttributeError, ConfigurationError) as error:
             self._cannot_be_read(error)
             return self._state
         self._told = ""
@@ -172,6 +178,9 @@ def _write_atomically(path: Path, text: str) -> None:
     of the interpreter (5 ms) before the next.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
+    if sys.platform == "win32":
+        _write_closed(temporary, path, text)
+        return
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         try:
@@ -191,9 +200,23 @@ def _write_atomically(path: Path, text: str) -> None:
         os.close(handle)
 
 
+def _write_closed(temporary: Path, path: Path, text: str) -> None:
+    """Windows renames no open file, and none over one that somebody is reading just now."""
+    temporary.write_bytes(text.encode())
+    for again in range(_WINDOWS_TRIES):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if again == _WINDOWS_TRIES - 1:
+                temporary.unlink()
+                raise
+            time.sleep(0.01)
+
+
 def _who() -> str:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
+    except (KeyError, OSError, ImportError):  # a container's user without a name, a service's
+        user = "?" if sys.platform == "win32" else str(os.getuid())
     return f"{user}@{socket.gethostname()}"

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import logging
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -77,4 +78,5 @@ def _fresh_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_fresh_lock)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_fresh_lock)

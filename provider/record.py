@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import fnmatch
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from provider import locks
 from provider.base import ApiRequest, ApiResponse, ByteStream, Holder, Provider
 from provider.redact import Redactor, personal_data, redacted
 from provider.transcript import Transcript
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
 CONSENT = "x-sllm-record"
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows has it
+_ELSEWHERE: tuple[type[OSError], ...] = (FileNotFoundError,)  # renamed by another process
+if sys.platform == "win32":
+    _ELSEWHERE += (PermissionError,)  # or being written by one
 _KEPT = ("tools", "response_format")
 
 FORBIDDEN: dict[str, str] = {
@@ -62,7 +67,7 @@ class Journal:
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             self._rotate(len(line))
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            handle = os.open(self.path, _APPEND, 0o600)
             try:
                 self._write(handle, line)
             finally:
@@ -79,12 +84,15 @@ class Journal:
     def _rotate(self, coming: int) -> None:
         """Under the file's lock, and only while it still has its name: two processes that rotated
         at once would give two files one name."""
-        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+        with contextlib.suppress(*_ELSEWHERE), self.path.open("rb") as file:
             if os.fstat(file.fileno()).st_size + coming <= self._limit:
                 return
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                return
+            if sys.platform == "win32":
+                file.close()  # no open file can be renamed there
+            else:
+                locks.take(file.fileno())
+                if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                    return
             number = 1
             while (older := self.path.with_suffix(f".{number}{self.path.suffix}")).exists():
                 number += 1

@@ -121,6 +121,11 @@ def exec_(demo: bool, env_file: Path | None, command: tuple[str, ...]) -> None:
     settings = _settings(env_file, demo, {})
     if settings.stock_client:
         _become(command)
+    if sys.platform == "win32":
+        raise click.UsageError(
+            "`sllm exec` needs Linux or macOS (or WSL2); start `sllm serve` and set "
+            "OPENAI_BASE_URL=http://127.0.0.1:8000/v1 for the app."
+        )
     from server.run_under import ServerFailed, run_under
 
     options = ["--demo"] if demo else []

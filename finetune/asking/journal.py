@@ -8,13 +8,15 @@ A request without a reply was cut off; it counts against the budget, and is aske
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from provider import locks
 from provider.errors import ConfigurationError
+
+_OPEN = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows has it
 
 
 class Journal:
@@ -29,7 +31,7 @@ class Journal:
         self._asked: list[tuple[str, float]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._handle = os.open(path, _OPEN, 0o600)
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be opened ({error.strerror}).") from error
         try:
@@ -85,7 +87,7 @@ class Journal:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take_now(self._handle)
         except OSError as error:
             raise ConfigurationError(
                 f"{self.path} is in use by another run; wait for it, or name another file."

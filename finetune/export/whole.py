@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.durable import sync_file, sync_folder
+from provider import locks
 from provider.errors import ConfigurationError
 
 
@@ -63,9 +64,9 @@ def _check_absent(destination: Path) -> None:
 def _held(partial: Path, destination: Path) -> Iterator[None]:
     """The hidden folder with a lock on it that the system drops when this process ends."""
     partial.mkdir(exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
+    handle = _handle(partial)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.take_now(handle)
     except BlockingIOError as error:
         os.close(handle)
         raise ConfigurationError(
@@ -76,6 +77,12 @@ def _held(partial: Path, destination: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _handle(folder: Path) -> int:
+    if sys.platform == "win32":  # folders cannot be opened there
+        return os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    return os.open(folder, os.O_RDONLY)
 
 
 def _check_room(destination: Path, needed: int) -> None:

@@ -7,7 +7,6 @@ restarts it when it was killed, and stops it cleanly once nobody holds the lock 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -17,6 +16,9 @@ from pathlib import Path
 
 from provider.errors import ConfigurationError
 from provider.vectors.embedded import Cluster
+
+if sys.platform != "win32":
+    import fcntl
 
 IDLE_SECONDS = 3.0
 """How long the server outlives its last user: a command after a command finds it running."""
@@ -40,6 +42,11 @@ class SharedServer:
 
         Raises `ConfigurationError` with the reason when it does not within `timeout` seconds.
         """
+        if sys.platform == "win32":
+            raise ConfigurationError(
+                "The embedded PostgreSQL needs Linux or macOS (or WSL2); set DATABASE_URL to a "
+                "PostgreSQL with pgvector."
+            )
         self._hold(timeout)
         deadline = time.monotonic() + timeout
         while not self._answers():

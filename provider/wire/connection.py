@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -129,6 +130,8 @@ def _nobody(again: bool) -> None:
 
 def readable(socket: int) -> bool:
     """Whether something came over an idle connection that nobody asked for: a close, as a rule."""
+    if sys.platform == "win32":
+        return bool(select.select([socket], [], [], 0)[0])
     look = select.poll()
     look.register(socket, select.POLLIN)
     return bool(look.poll(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,20 @@ def config_map(folder: Path, version: int, text: str) -> None:
     os.replace(folder / "..data_tmp", folder / "..data")
     if not (folder / "providers.json").is_symlink():
         (folder / "providers.json").symlink_to("..data/providers.json")
+
+
+def test_a_change_that_cannot_be_read_now_is_read_later(overrides: Overrides) -> None:
+    assert overrides.path is not None
+    Overrides(overrides.path, overrides.known).set({"llm": "openai"})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        assert overrides.state().llm is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert overrides.state().llm == "openai"
 
 
 def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -76,6 +77,8 @@ def _cache() -> Path:
 
 def _refuse_if_shared(path: Path) -> None:
     """What another user may write must not be loaded."""
+    if sys.platform == "win32":
+        return  # a user's folders are the user's there
     found = path.stat()
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotBuilt(f"{path} may be written by others; expected it to be this user's alone")
