@@ -26,7 +26,7 @@ from provider.base import ApiRequest, ApiResponse, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
-from provider.protocol import breach, chat, replies, sse
+from provider.protocol import breach, chat, replies, sse, values
 from provider.protocol.bound import by_schema
 from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
@@ -72,6 +72,7 @@ class Remote:
             return await self._other(request)
         asked = chat.parse(request.json)
         model = await self._model(asked.model)
+        self._check(asked)
         if asked.format.type != "text" or asked.tools.callable:
             asked = await asyncio.to_thread(_checked, asked)
         body = extended({**untooled(request.json), "model": model}, asked, self._maker)
@@ -81,6 +82,14 @@ class Remote:
             return response
         ignored = header(asked.ignored, ", ")
         return replace(response, headers={**response.headers, "x-ignored-params": ignored})
+
+    def _check(self, asked: ChatRequest) -> None:
+        if asked.running_usage and self._maker != "vllm":
+            raise values.unsupported(
+                "stream_options.continuous_usage_stats",
+                "The server behind LOCAL_LLM_BASE_URL does not count while it streams; leave it "
+                "out and ask for include_usage.",
+            )
 
     async def aclose(self) -> None:
         for server in self._servers:

@@ -70,16 +70,21 @@ class Turn:
             calling: list[int] = []
             async with aclosing(self._free(calling)) as events:
                 async for event in events:
-                    yield event
+                    yield self._counted(event)
             for index in calling:
                 async with aclosing(self._called(index)) as events:
                     async for event in events:
-                        yield event
+                        yield self._counted(event)
         else:
             async with aclosing(self._held(self._held_body(), self.chat.n)) as events:
                 async for event in events:
-                    yield event
+                    yield self._counted(event)
         yield Done(self._tally.usage())
+
+    def _counted(self, event: Event) -> Event:
+        if isinstance(event, Done) or not self.chat.running_usage:
+            return event
+        return replace(event, usage=self._tally.running())
 
     async def _free(self, calling: list[int]) -> AsyncGenerator[Event, None]:
         """Text of all answers; those that open a call go into `calling` and are left there."""
@@ -215,6 +220,10 @@ class Tally:
     def spent(self, index: int) -> int:
         """Tokens of an answer before it opened a call."""
         return self._before.get(index, 0)
+
+    def running(self) -> Usage:
+        """With what the request under way has said so far."""
+        return Usage(self._prompt, self._completion + sum(self._now.values()), self._cached)
 
     def usage(self) -> Usage:
         return Usage(self._prompt, self._completion, self._cached)

@@ -60,7 +60,7 @@ class GenerationRequest:
     `max_tokens` counts generated tokens per answer. `stop` strings end an answer and are not part
     of it. `adapter` names a loaded LoRA adapter, None the base model. `prediction` is a draft
     (token ids) that is verified, never trusted. An `ending` that holds an end back is not for
-    answers under a `constraint`.
+    answers under a `constraint`. With `running_usage` events say what was counted so far.
     """
 
     prompt: tuple[int, ...]
@@ -71,6 +71,7 @@ class GenerationRequest:
     constraint: Constraint | None = None
     adapter: str | None = None
     prediction: tuple[int, ...] = ()
+    running_usage: bool = False
     ending: Ending = Ending()
 
 
@@ -95,6 +96,7 @@ class Piece:
     index: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Finished:
 
     index: int
     reason: Literal["stop", "length"]
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

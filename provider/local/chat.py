@@ -72,6 +72,7 @@ def prepare(chat: ChatRequest, language: Language, portability: Portability) -> 
         constraint=bound,
         adapter=None if served == language.name else served,
         prediction=tuple(language.tokenizer.encode(chat.prediction)) if chat.prediction else (),
+        running_usage=chat.running_usage,
         ending=_ending(chat, language),
     )
     head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)

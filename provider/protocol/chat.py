@@ -47,6 +47,7 @@ class ChatRequest:
     prediction: str = ""
     stream: bool = False
     include_usage: bool = False
+    running_usage: bool = False
     extras: Extras = NO_EXTRAS
     ignored: tuple[str, ...] = ()
 
@@ -60,12 +61,22 @@ def parse(body: Mapping[str, Any]) -> ChatRequest:
     _REQUEST.check(body, "", ignored.append)
     for rule in _RULES:
         rule(body)
-    limit = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
     chat = messages(body["messages"])
-    form = bound(body)
-    callable_ = tools(body)
+    logprobs = (body.get("top_logprobs") or 0) if body.get("logprobs") else None
+    request = shared(body, chat, ignored, logprobs=logprobs)
+    form = request.format
     if form.type == "json_object" and form.param == "response_format":
         _check_json_is_named(chat)
+    return request
+
+
+def shared(
+    body: Mapping[str, Any], chat: tuple[Message, ...], ignored: list[str], *, logprobs: int | None
+) -> ChatRequest:
+    """The request of a checked body, of whichever kind of completion. Raises `InvalidRequest`."""
+    limit = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
+    form = bound(body)
+    callable_ = tools(body)
     return ChatRequest(
         model=body["model"],
         messages=chat,
@@ -73,12 +84,13 @@ def parse(body: Mapping[str, Any]) -> ChatRequest:
         max_tokens_param=limit,
         stop=_stop(body.get("stop")),
         logit_bias=_logit_bias(body.get("logit_bias")),
-        logprobs=(body.get("top_logprobs") or 0) if body.get("logprobs") else None,
+        logprobs=logprobs,
         format=form,
         tools=callable_,
         prediction=text_of((body.get("prediction") or {}).get("content")),
         stream=bool(body.get("stream")),
-        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        include_usage=_streams(body, "include_usage"),
+        running_usage=_streams(body, "continuous_usage_stats"),
         extras=extras(body, form, body.get(limit), calling=callable_.mode != "none"),
         ignored=_distinct(ignored),
         **_plain(body),
@@ -90,6 +102,10 @@ _PLAIN = ("n", "temperature", "top_p", "seed", "frequency_penalty", "presence_pe
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: body[name] for name in _PLAIN if body.get(name) is not None}
+
+
+def _streams(body: Mapping[str, Any], option: str) -> bool:
+    return bool((body.get("stream_options") or {}).get(option))
 
 
 def _stop(raw: Any) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The chunks of a streamed chat completion, in OpenAI's order.
 
 For each answer: the role, the deltas, and one chunk with the finish reason and an empty delta; when
-asked for, at the very end a chunk with the usage and no choices, and `usage: null` on all others.
+asked for, at the very end a chunk with the usage and no choices, and on all others `usage: null`,
+or the usage so far (vLLM's `continuous_usage_stats`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ class Chunks:
         self._answers = answers
         self._include_usage = include_usage
         self._begun: set[int] = set()
+        self._now: Usage | None = None
+
+    def counted(self, usage: Usage | None) -> None:
+        """Takes the usage so far for the next chunks; None where it was not asked for."""
+        self._now = usage
 
     def piece(
         self, index: int, text: str, logprobs: Sequence[TokenLogprob] = ()
@@ -68,6 +74,8 @@ class Chunks:
             "finish_reason": reason,
         }
         chunk = self._head.chunk([choice])
+        if self._now is not None:
+            return {**chunk, "usage": usage_object(self._now)}
         return {**chunk, "usage": None} if self._include_usage else chunk
 
 

@@ -130,6 +130,9 @@ STREAM_OPTIONS = Object(
         "include_obfuscation": _harmless(
             Boolean(), "Chunks are not padded; use TLS and a trusted network.", False
         ),
+        "continuous_usage_stats": _honoured(
+            Boolean(), "vLLM's: the usage so far in every chunk. Not OpenAI's."
+        ),
     }
 )
 

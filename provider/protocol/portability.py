@@ -82,6 +82,14 @@ def _extensions(request: ChatRequest) -> Iterator[Finding]:
         yield Finding(name, "OpenAI refuses it as an unknown parameter; leave it out there.")
 
 
+def _running_usage(request: ChatRequest) -> Iterator[Finding]:
+    if request.running_usage:
+        yield Finding(
+            "stream_options.continuous_usage_stats",
+            "OpenAI refuses it as an unknown parameter; leave it out there.",
+        )
+
+
 _WITH_PREDICTION: tuple[tuple[str, Callable[[ChatRequest], bool]], ...] = (
     ("n", lambda request: request.n > 1),
     ("logprobs", lambda request: request.logprobs is not None),
@@ -135,6 +143,7 @@ def _descriptions(request: ChatRequest) -> Iterator[Finding]:
 
 _RULES: tuple[Callable[[ChatRequest], Iterator[Finding]], ...] = (
     _logit_bias,
+    _running_usage,
     _extensions,
     _prediction,
     _descriptions,

@@ -70,10 +70,12 @@ async def _chunks(
 
 
 def _piece(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
+    chunks.counted(event.usage)
     return chunks.piece(event.index, event.text, event.logprobs)
 
 
 def _finished(chunks: Chunks, event: Any) -> Iterator[dict[str, Any]]:
+    chunks.counted(event.usage)
     return chunks.finished(event.index, event.reason)
 
 

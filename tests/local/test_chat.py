@@ -52,6 +52,22 @@ async def test_usage_in_a_stream_only_on_request(provider: LocalProvider) -> Non
     assert {json.dumps(chunk["usage"]) for chunk in chunks[:-1]} == {"null"}
 
 
+async def test_usage_so_far_in_every_chunk_on_request(provider: LocalProvider) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    for n in (1, 2):
+        chunks = await events(provider, stream_options=options, n=n, max_tokens=60)
+        counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+        assert counts == sorted(counts)
+        assert 1 <= counts[0] < counts[-1]
+        assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {
+            chunks[-1]["usage"]["prompt_tokens"]
+        }
+        assert chunks[-1]["choices"] == []
+        assert counts[-2] == counts[-1]
+    alone = await refused(provider, stream=True, stream_options={"continuous_usage_stats": True})
+    assert alone.param == "stream_options.continuous_usage_stats"
+
+
 async def test_a_stop_string_is_not_part_of_the_text(provider: LocalProvider) -> None:
     text = (await completion(provider, max_tokens=40))["choices"][0]["message"]["content"]
     stop = text[len(text) // 2 :][:2]

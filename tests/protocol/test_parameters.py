@@ -74,7 +74,8 @@ def test_the_table_has_no_field_of_its_own(kind: Any, shape: Object) -> None:
     # The types leave open what an allowed tool looks like (`Dict[str, object]`), and answers, which
     # apps send back, have annotations and what SDKs and servers add.
     tools = {path for path in table(shape) if path.startswith("tool_choice.allowed_tools.tools.")}
-    open_ended = tools | {"messages.annotations"} | ECHOES
+    vllms = {"stream_options.continuous_usage_stats"}
+    open_ended = tools | {"messages.annotations"} | ECHOES | vllms
     assert table(shape) - set(fields(kind)) - open_ended == set()
 
 

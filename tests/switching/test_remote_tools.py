@@ -312,3 +312,25 @@ async def test_a_schema_that_cannot_be_enforced_is_refused_before_it_is_sent() -
         await remote(server).answer(chat(tools=wrong))
     assert refused.value.param == "tools[0].function.parameters"
     assert server.requests == []
+
+
+RUNNING = {"include_usage": True, "continuous_usage_stats": True}
+
+
+async def test_what_is_counted_so_far_comes_with_every_chunk_of_a_call() -> None:
+    server = Bounded("ab<tool_call>", held=[envelope("get_time")])
+    chunks = await chunks_of(server, tool_choice="auto", stream_options=RUNNING)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts)
+    assert 0 < counts[0] < counts[-2] <= counts[-1]
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {10}
+
+
+@pytest.mark.parametrize("tools", [TOOLS, None])
+async def test_a_server_that_does_not_count_while_it_streams_is_not_asked_to(tools: Any) -> None:
+    server = Bounded("ab", owner="llamacpp")
+    more = {"tools": tools} if tools else {}
+    with pytest.raises(InvalidRequest) as caught:
+        await remote(server).answer(chat(stream=True, stream_options=RUNNING, **more))
+    assert caught.value.param == "stream_options.continuous_usage_stats"
+    assert server.requests == []
