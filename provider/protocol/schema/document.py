@@ -6,12 +6,13 @@ a JSON pointer or an anchor. References out of the document are refused: nothing
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from provider.protocol.schema.known import LIST_VALUED, MAP_VALUED, SCHEMA_VALUED
+from provider.protocol.schema.known import KEYWORDS, LIST_VALUED, MAP_VALUED, SCHEMA_VALUED
 from provider.protocol.schema.refused import Malformed, SchemaRefused
 
 _DRAFTS = {
@@ -27,7 +28,7 @@ _LATEST = 2020
 _OPENERS = frozenset({"$schema", "$id", "id"})
 _NAMERS = frozenset({"$anchor", "$dynamicAnchor", "$recursiveAnchor"})
 _MARKS = _OPENERS | _NAMERS
-_TEXTS = frozenset({"title", "description", "$comment", "markdownDescription"})
+_MEANT = (KEYWORDS | _MARKS) - {"$defs", "definitions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +146,36 @@ class Document:
             self._places.append(place)
         return found
 
-    def _content(self, value: Any) -> int:
-        """A number that equal schemas share; titles and descriptions make no difference.
-
-        A property of that name has a schema, which is not text.
-        """
-        kind = type(value)
-        if kind is not dict and kind is not list:
-            return self._contents.setdefault((kind, value), len(self._contents))
-        known = self._known.get(id(value))
+    def _content(self, schema: Any) -> int:
+        """A number that schemas share which mean the same; annotations make no difference."""
+        known = self._known.get(id(schema))
         if known is not None:
             return known
-        content = self._content
-        key: list[Any] = [kind]
-        if kind is list:
-            key += map(content, value)
-        else:
-            for keyword, inner in value.items():
-                if keyword not in _TEXTS or not isinstance(inner, str):
-                    key += (keyword, content(inner))
-        found = self._contents.setdefault(tuple(key), len(self._contents))
-        self._known[id(value)] = found
+        key: Any = _exact(schema)
+        if type(schema) is dict:
+            key = tuple(
+                (keyword, self._meant(keyword, value))
+                for keyword, value in schema.items()
+                if keyword in _MEANT
+            )
+        found = self._contents.setdefault(key, len(self._contents))
+        if type(schema) is dict:  # what a number is of lives as long as the document
+            self._known[id(schema)] = found
         return found
+
+    def _meant(self, keyword: str, value: Any) -> Any:
+        """A keyword's value, with a number for each schema in it."""
+        kind = type(value)
+        if kind is dict and keyword in SCHEMA_VALUED:
+            return self._content(value)
+        if kind is dict and keyword in MAP_VALUED:
+            content = self._content
+            return tuple(
+                [(n, content(v) if type(v) is dict else _exact(v)) for n, v in value.items()]
+            )
+        if kind is list and keyword in LIST_VALUED:
+            return tuple([self._content(v) for v in value])
+        return value if kind is str else _exact(value)
 
     def _index(self, root: Place) -> None:
         for place in _walk_all(root):
@@ -186,6 +195,11 @@ class Document:
             own = schema.get(_id_keyword(place.draft))
             if isinstance(own, str) and own.startswith("#") and place.draft <= 7:
                 self._anchors.setdefault((place.base, own[1:]), place)
+
+
+def _exact(value: Any) -> bytes:
+    """Equal for JSON values that are equal, key order and type included, and for no others."""
+    return marshal.dumps(value, 2)
 
 
 def _walk_all(root: Place) -> Iterator[Place]:
