@@ -20,6 +20,8 @@ from provider.engine.transfer import upload
 
 NAME = "sllm_packed"
 """Under this name transformers finds `packed_attention`."""
+_MASKED = 1 << 24
+"""Places of a mask: queries times heads of a group times what they may see."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ class AttentionPlan:
         self, layer: int, number: int, query: Tensor, scale: float | None, window: int | None
     ) -> Tensor:
         keys, values = self._views[number]
-        key, value = keys[layer], values[layer]
+        key, value = keys[layer], values[layer]  # [1, kv_heads, length, head_dim]
         count, heads, kv_heads = query.shape[0], query.shape[1], key.shape[1]
         groups = heads // kv_heads
         if count == 1:
@@ -124,12 +126,33 @@ class AttentionPlan:
             single = query.view(1, kv_heads, groups, -1)
             out = scaled_dot_product_attention(single, key, value, attn_mask=mask, scale=scale)
             return out.view(1, heads, -1)
+        most = max(1, _MASKED // (groups * self._alone[number].length))
+        if count > most:  # a mask of all of a long prompt's places would take gigabytes
+            parts = [
+                self._attend_part(number, slice(at, at + most), query, key, value, scale, window)
+                for at in range(0, count, most)
+            ]
+            return torch.cat(parts)
         mask = self._mask(number, window, groups)
-        grouped = query.view(count, kv_heads, groups, -1).permute(1, 2, 0, 3)
-        grouped = grouped.reshape(1, kv_heads, groups * count, -1)
-        out = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
-        out = out.view(kv_heads, groups, count, -1).permute(2, 0, 1, 3)
-        return out.reshape(count, heads, -1)
+        return _grouped(query, key, value, mask, scale)
+
+    def _attend_part(
+        self,
+        number: int,
+        part: slice,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """Some of a row's queries, which see what lies before the last of them."""
+        whole = self._alone[number]
+        few = query[part]
+        segment = Segment(0, few.shape[0], whole.position + part.start, whole.slot)
+        seen = slice(0, segment.length)
+        mask = _visible(segment, window, query.shape[1] // key.shape[1], self.device)
+        return _grouped(few, key[:, :, seen], value[:, :, seen], mask, scale)
 
     def _mask(self, number: int, window: int | None, groups: int) -> Tensor | None:
         """True where a query may look, `[groups * count, length]`; None if everywhere."""
@@ -137,6 +160,19 @@ class AttentionPlan:
         if known not in self._masks:
             self._masks[known] = _visible(self._alone[number], window, groups, self.device)
         return self._masks[known]
+
+
+def _grouped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
+) -> Tensor:
+    """One row's attention, `[count, heads, head_dim]`: heads of a group are further queries."""
+    (count, heads, _), kv_heads = query.shape, key.shape[1]
+    groups = heads // kv_heads
+    grouped = query.view(count, kv_heads, groups, -1).permute(1, 2, 0, 3)
+    grouped = grouped.reshape(1, kv_heads, groups * count, -1)
+    out = scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
+    out = out.view(kv_heads, groups, count, -1).permute(2, 0, 1, 3)
+    return out.reshape(count, heads, -1)
 
 
 class Group:

@@ -116,6 +116,38 @@ def test_rows_that_attend_together_attend_as_they_do_alone(window: int | None) -
     assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["qwen2", "exaone4"])
+def test_a_long_prompt_is_attended_to_in_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mask would take gigabytes; sliding windows too."""
+    model, tokens = build(name), rows(2, 60)
+    whole = packed(ModelRunner(model), model, tokens, 30)
+    monkeypatch.setattr("provider.engine.attention._MASKED", 7 * 2 * 60)
+    assert torch.allclose(packed(ModelRunner(model), model, tokens, 30), whole, atol=2e-4)
+
+
+class Wrong(FusedRunner):
+    """Forgets to rotate, as a device would on which some operation is broken."""
+
+    def _angles(self, x: torch.Tensor, positions: torch.Tensor) -> Any:
+        cos, sin = super()._angles(x, positions)
+        return torch.ones_like(cos), torch.zeros_like(sin)
+
+
+@pytest.mark.parametrize("kind", [Wrong, FusedRunner])
+def test_where_the_tests_never_ran_the_fused_pass_is_checked_first(
+    kind: type[FusedRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("provider.engine.runners.tested_on", lambda _: False)
+    monkeypatch.setattr("provider.engine.runners.FusedRunner", kind)
+    model, tokens = build("exaone"), rows(2, 40)
+    with torch.inference_mode():
+        plain = model(input_ids=torch.tensor(tokens), use_cache=False).logits
+    runner = runner_of(model)
+    assert type(runner) is (ModelRunner if kind is Wrong else FusedRunner)
+    assert ("its own modules" in caplog.text) == (kind is Wrong)
+    assert torch.allclose(packed(runner, model, tokens, 8), plain, atol=2e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", CONFIGS)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from provider.engine.engine import Engine
 from provider.engine.fused import FusedRunner
 from provider.engine.graphs import GraphRunner
 from provider.engine.limits import Limits
+from provider.engine.lora_bank import LoraBank
 from provider.engine.prefix import PrefixCache
 from provider.engine.request import GenerationRequest, Sampling
 from provider.engine.runner import attention_heads
@@ -27,8 +29,9 @@ from provider.engine.scheduler import Scheduler
 from provider.engine.space import Space
 from provider.engine.stats import Stats
 from provider.protocol.schema import compile
+from tests.engine.adapter_files import write_adapter
 from tests.engine.one_by_one import complete
-from tests.engine.serving import Client
+from tests.engine.serving import Client, serve
 from tests.engine.simulated_device import DEVICE, OnDevice, Simulated
 
 PATHS = compile({"enum": ["거실은 남향", "거실은 북향", "The kitchen"]})
@@ -48,6 +51,7 @@ def scheduler(checkpoint: Checkpoint, *, static: bool) -> Scheduler:
     inner.device = DEVICE
     inner._rotary = deepcopy(inner._rotary)
     inner._rotary.inv_freq = OnDevice(inner._rotary.inv_freq)
+    inner.bank = LoraBank(inner._products(), DEVICE, model.dtype)
     layers, heads, dim = attention_heads(model)
     shape = CacheShape(layers, heads, dim, model.dtype, DEVICE, 512, 8192)
     runner: Any = inner
@@ -127,6 +131,32 @@ def test_a_row_whose_token_is_not_permitted_is_fetched_by_itself(
     waits = run(checkpoint, requests(checkpoint, kind), static=True)
     assert all(set(each) == {"to to the host"} for each in waits)
     assert 0 < sum(map(len, waits)) - len(waits) <= len(fetched)
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_rows_of_different_adapters_wait_once(
+    checkpoint: Checkpoint, tmp_path: Path, static: bool
+) -> None:
+    engine = Engine(checkpoint, Limits(memory=64 << 20))
+    engine.start()
+    names = [None, "a", "b"]
+    for seed, name in enumerate(names[1:]):
+        engine.load_adapter(str(name), write_adapter(tmp_path / str(name), checkpoint.model, seed))
+    some = zip(requests(checkpoint, "greedy"), names, strict=True)
+    asked = [replace(request, adapter=name) for request, name in some]
+    expected = [client.text() for client in serve(engine, asked)]
+    clients = [Client() for _ in asked]
+    with torch.inference_mode(), Simulated() as device:
+        made = scheduler(checkpoint, static=static)
+        for request, client in zip(asked, clients, strict=True):
+            made.add(engine.job(request, client))
+        made.step()  # takes the adapters in
+        while not made.idle:
+            device.waits.clear()
+            made.step()
+            assert device.waits == ["to to the host"]
+    assert [client.text() for client in clients] == expected
+    engine.close()
 
 
 @pytest.mark.parametrize(
