@@ -29,7 +29,8 @@ from provider.base import (
     warm_up,
 )
 from provider.breaker import Breaker, Permit
-from provider.errors import ApiError, ContextTooLong, Unreachable, UpstreamTimeout
+from provider.errors import ApiError, ContextTooLong, Unavailable, Unreachable, UpstreamTimeout
+from provider.protocol.responses.exchange import kept_elsewhere
 from provider.streams import primed
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Fallback:
         try:
             return await self._retried(request)
         except _Failed as failed:
-            if failed.reason not in {*self._policy.reasons, "breaker_open"}:
+            if failed.reason not in {*self._policy.reasons, "breaker_open"} or _bound(request):
                 return _passed_on(failed)
             log.warning("falling back: %s", failed.reason)
             self._observe("fallback", failed.reason)
@@ -263,8 +264,21 @@ def seconds_told(headers: Mapping[str, str]) -> float | None:
 def _passed_on(failed: _Failed) -> ApiResponse:
     if failed.response is not None:
         return failed.response
-    assert failed.error is not None  # a breaker that is open always falls back
-    raise failed.error
+    raise failed.error or Unavailable(
+        "The provider that keeps what this request refers to does not answer now, and the other "
+        "one does not have it; send the whole conversation instead of an id, or try again."
+    )
+
+
+def _bound(request: ApiRequest) -> bool:
+    """Whether only the provider that was asked first can answer: it keeps the response that the
+    request is about or goes on from."""
+    if request.path == _RESPONSES:
+        return request.method == "POST" and kept_elsewhere(request.json)
+    return request.path.startswith(f"{_RESPONSES}/")
+
+
+_RESPONSES = "/v1/responses"
 
 
 _jittered = tenacity.wait_random_exponential(multiplier=0.25, max=8)

@@ -2,7 +2,8 @@
 
 A stream that breaks off must not look like one that ended: OpenAI ends a stream with a
 `finish_reason` per choice and `data: [DONE]`, and an upstream whose stream just stops (a crash
-behind a proxy that closes cleanly) would give the app half an answer as if it were whole. Likewise
+behind a proxy that closes cleanly) would give the app half an answer as if it were whole. A stream
+of the Responses API ends with an event whose response has ended. Likewise
 a proxy's HTML page is not an answer, and a redirect is not followed, because it would take the key
 to another host.
 """
@@ -17,6 +18,7 @@ from typing import Any
 from provider.base import ApiRequest, ApiResponse, ByteStream, Holder
 from provider.errors import ApiError, BadGateway
 from provider.events import EventReader, Events
+from provider.protocol.responses.read import finish_reason
 
 _LONGEST_LINE = 16 * 2**20
 
@@ -35,9 +37,10 @@ class Integrity(Holder):
         response = await self._inner.answer(request)
         if isinstance(response.body, bytes):
             return _checked(request, response, response.body)
-        if response.status != 200 or not request.path.endswith("/completions"):
+        checked = _CHECKED.get(request.path.rsplit("/", 1)[-1])
+        if response.status != 200 or checked is None:
             return response
-        return replace(response, body=_Checked(response.body))
+        return replace(response, body=checked(response.body))
 
 
 def _checked(request: ApiRequest, response: ApiResponse, body: bytes) -> ApiResponse:
@@ -51,23 +54,34 @@ def _checked(request: ApiRequest, response: ApiResponse, body: bytes) -> ApiResp
         return response
     if read is None and _promises_json(request, response):
         raise BadGateway("The upstream's answer is not a JSON object.")
-    if request.path.endswith("/chat/completions") and not _answers(request, read):
-        raise BadGateway("The upstream's answer is not the chat completion that was asked for.")
+    for end, (field, name) in _HAVE.items():
+        if request.path.endswith(end) and not _answers(request, read, field):
+            raise BadGateway(f"The upstream's answer is not the {name} that was asked for.")
     return response
+
+
+_JSON = ("/completions", "/embeddings", "/responses")
 
 
 def _promises_json(request: ApiRequest, response: ApiResponse) -> bool:
     """Files and audio come as other types; the paths of a language model never do."""
     kind = response.headers.get("content-type", "application/json")
-    known = request.path.endswith(("/completions", "/embeddings")) or "/v1/models" in request.path
+    known = request.path.endswith(_JSON) or "/v1/models" in request.path
     return known or kind.startswith("application/json")
 
 
-def _answers(request: ApiRequest, read: dict[str, Any] | None) -> bool:
+_HAVE = {
+    "/chat/completions": ("choices", "chat completion"),
+    "/responses": ("output", "response"),
+}
+"""By the end of a path: a field that its answers have, and what they are called."""
+
+
+def _answers(request: ApiRequest, read: dict[str, Any] | None, field: str) -> bool:
     """A plain body where a stream was asked for would be an empty stream to the SDK."""
     if request.method != "POST" or read is None:
         return request.method != "POST"
-    return "choices" in read and request.json.get("stream") is not True
+    return field in read and request.json.get("stream") is not True
 
 
 def _is_error(read: dict[str, Any] | None) -> bool:
@@ -113,14 +127,16 @@ class _Checked:
                 raise BadGateway("The upstream's stream has a line without an end.")
             if lines := (held + piece)[: len(held) + len(piece) - len(reader.rest)]:
                 yield Events.of(lines, chunks)
-        whole = bool(self._finished) and all(self._finished.values()) and reader.done
-        if not (whole or self._failed):
+        if not (self._whole() or self._failed):
             raise BadGateway("The upstream's stream ended before its answer was complete.")
         if reader.rest:
             yield reader.rest
 
     async def aclose(self) -> None:
         await self._body.aclose()
+
+    def _whole(self) -> bool:
+        return bool(self._finished) and all(self._finished.values()) and self._reader.done
 
     def _seen(self, chunk: dict[str, Any] | None) -> dict[str, Any]:
         if chunk is None:
@@ -133,3 +149,23 @@ class _Checked:
             index = choice.get("index", 0)
             self._finished[index] = self._finished.get(index, False) or ended
         return chunk
+
+
+class _CheckedResponse(_Checked):
+    """The same for the events of a response: the last one says that it has ended."""
+
+    _ended = False
+
+    def _whole(self) -> bool:
+        return self._ended
+
+    def _seen(self, chunk: dict[str, Any] | None) -> dict[str, Any]:
+        chunk = super()._seen(chunk)
+        self._failed = self._failed or chunk.get("type") == "error"
+        response = chunk.get("response")
+        self._ended = isinstance(response, dict) and finish_reason(response) is not None
+        return chunk
+
+
+_CHECKED: dict[str, type[_Checked]] = {"completions": _Checked, "responses": _CheckedResponse}
+"""By the end of a path: what its streams are held to."""

@@ -7,6 +7,7 @@ them under `/metrics`. A price that is not known is counted as unknown, never as
 from __future__ import annotations
 
 import bisect
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -168,6 +169,9 @@ class _Metered:
             self._meter._done(self._request, status, took, self._transcript)
 
 
+_BELOW = re.compile(r"/v1/(models|responses)/(?!input_tokens$|compact$)[^/]+")
+
+
 def _route(path: str) -> str:
-    """The path as a label: the model's name in `/v1/models/{id}` must not make one each."""
-    return "/v1/models/{id}" if path.startswith("/v1/models/") else path
+    """The path as a label: a model's name or a response's id in it must not make one each."""
+    return _BELOW.sub(r"/v1/\1/{id}", path)

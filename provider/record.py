@@ -1,9 +1,11 @@
-"""Hosted traffic becomes training data: one JSON line per finished chat exchange.
+"""Hosted traffic becomes training data: one JSON line per finished exchange.
 
     {"messages": [..., {"role": "assistant", "content": ...}], "model": ..., "provider": ...,
      "recorded_at": ..., "usage": ..., "response_format": ..., "tools": ...}
 
-That is OpenAI's fine-tuning format with facts beside it; `sllm finetune data` reads it. A line is
+That is OpenAI's fine-tuning format with facts beside it; `sllm finetune data` reads it. What the
+Responses API answered is kept as the chat that it is, unless what goes before is not in the request
+(`previous_response_id`) or it is about more than text and functions. A line is
 appended by one write, so a crash costs at most the line being written; a torn last line is closed
 when the file is opened next. `x-sllm-record: no` on a request keeps it out.
 """
@@ -26,12 +28,14 @@ from typing import Any
 
 from provider import locks
 from provider.base import ApiRequest, ApiResponse, ByteStream, Holder, Provider
+from provider.protocol.responses.exchange import recorded
 from provider.redact import Redactor, personal_data, redacted
 from provider.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 CONSENT = "x-sllm-record"
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows has it
 _ELSEWHERE: tuple[type[OSError], ...] = (FileNotFoundError,)  # renamed by another process
@@ -133,7 +137,8 @@ class Record(Holder):
 
     @staticmethod
     def _wanted(request: ApiRequest) -> bool:
-        return request.path == CHAT and request.headers.get(CONSENT, "yes").lower() != "no"
+        known = request.path in (CHAT, RESPONSES)
+        return known and request.headers.get(CONSENT, "yes").lower() != "no"
 
     def _keep(self, request: ApiRequest, transcript: Transcript) -> None:
         message = transcript.message()
@@ -143,14 +148,18 @@ class Record(Holder):
         if why := forbidden(model):
             log.info("not recorded: %s", why)
             return
+        asked = recorded(request.json) if request.path == RESPONSES else request.json
+        if asked is None:
+            log.info("not recorded: the conversation is not in the request alone, or not text")
+            return
         entry: dict[str, Any] = {
-            "messages": redacted([*request.json["messages"], message], self._redact),
+            "messages": redacted([*asked["messages"], message], self._redact),
             "model": model,
             "provider": self._name,
             "usage": transcript.usage,
             "recorded_at": datetime.now(UTC).isoformat(),
         }
-        entry.update({key: request.json[key] for key in _KEPT if key in request.json})
+        entry.update({key: asked[key] for key in _KEPT if key in asked})
         try:
             self._journal.append(entry)
         except OSError as error:

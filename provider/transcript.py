@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from provider.events import EventReader
+from provider.protocol.responses.read import as_chat
 
 
 class Transcript:
-    """Collects a chat answer from the bytes that went to the client.
+    """Collects an answer of the chat or the Responses API from the bytes that went to the client.
 
     `feed` takes pieces of server-sent events cut anywhere; `message()` is the first choice's
     assistant message, None until it is complete. `usage` and `model` are the answer's own.
@@ -25,12 +27,12 @@ class Transcript:
 
     @classmethod
     def of_body(cls, body: bytes) -> Transcript:
-        """The transcript of a `chat.completion`; an empty one where the body is something else."""
+        """The transcript of a `chat.completion` or a `response`; an empty one of anything else."""
         transcript = cls()
         try:
-            read = json.loads(body)
+            read = as_chat(json.loads(body))
             choice = read["choices"][0]
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return transcript
         transcript._take_head(read)
         transcript.take_choice(choice, choice.get("message") or {})
@@ -38,7 +40,7 @@ class Transcript:
 
     def feed(self, piece: bytes) -> None:
         for chunk in self._reader.read(piece):
-            self._take_chunk(chunk)
+            self._take_chunk(as_chat(chunk))
 
     def message(self) -> dict[str, Any] | None:
         return None if self.finish_reason is None else self.so_far()
@@ -50,13 +52,13 @@ class Transcript:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return message
 
-    def _take_chunk(self, chunk: dict[str, Any]) -> None:
+    def _take_chunk(self, chunk: Mapping[str, Any]) -> None:
         self._take_head(chunk)
         for choice in chunk.get("choices") or []:
             if choice.get("index", 0) == 0:
                 self.take_choice(choice, choice.get("delta") or {})
 
-    def _take_head(self, body: dict[str, Any]) -> None:
+    def _take_head(self, body: Mapping[str, Any]) -> None:
         self.model = body.get("model") or self.model
         self.usage = body.get("usage") or self.usage
 

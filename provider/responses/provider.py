@@ -37,7 +37,7 @@ class Responses(Holder):
 
     def __init__(self, inner: Provider, store: Store) -> None:
         super().__init__(inner)
-        self._store = store
+        self.store = store
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         """Raises `InvalidRequest`, `NotFound` and `MethodNotAllowed`, and what the held provider
@@ -75,10 +75,11 @@ class Responses(Holder):
 
     def _keeper(
         self, request: ApiRequest, asked: ResponsesRequest, items: Sequence[Item]
-    ) -> Callable[[Mapping[str, Any]], None]:
-        def keep(response: Mapping[str, Any]) -> None:
+    ) -> Callable[[dict[str, Any]], None]:
+        def keep(response: dict[str, Any]) -> None:
             if asked.store:
-                self._store.keep(_caller(request), Kept(response, tuple(items)))
+                kept = Kept(response, tuple(items))
+                response["store"] = self.store.keep(_caller(request), kept)
 
         return keep
 
@@ -98,7 +99,7 @@ class Responses(Holder):
     ) -> tuple[ResponsesRequest, tuple[Item, ...]]:
         def read() -> tuple[ResponsesRequest, tuple[Item, ...]]:
             asked = parse(request.json)
-            return asked, conversation(asked, self._store, _caller(request))
+            return asked, conversation(asked, self.store, _caller(request))
 
         long = len(request.body) > _INLINE
         return await asyncio.to_thread(read) if long else read()
@@ -108,7 +109,7 @@ class Responses(Holder):
         return ApiResponse.from_json(self._kept(request, id).response)
 
     async def _delete(self, request: ApiRequest, id: str) -> ApiResponse:
-        if not self._store.delete(_caller(request), id):
+        if not self.store.delete(_caller(request), id):
             raise _not_found(id)
         return ApiResponse.from_json({"id": id, "object": "response", "deleted": True})
 
@@ -126,7 +127,7 @@ class Responses(Holder):
         )
 
     def _kept(self, request: ApiRequest, id: str) -> Kept:
-        kept = self._store.get(_caller(request), id)
+        kept = self.store.get(_caller(request), id)
         if kept is None:
             raise _not_found(id)
         return kept

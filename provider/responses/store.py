@@ -62,6 +62,8 @@ class Store:
         if self._most < 1 or kept.size > self._most_bytes:
             return False
         with self._lock:
+            if (caller, kept.id) in self._kept:
+                self._forget((caller, kept.id))
             self._kept[caller, kept.id] = kept
             self._bytes += kept.size
             for item in kept.conversation:

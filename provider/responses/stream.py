@@ -23,7 +23,7 @@ class ResponseStream:
     """
 
     def __init__(
-        self, body: ByteStream, head: Head, finished: Callable[[Mapping[str, Any]], None]
+        self, body: ByteStream, head: Head, finished: Callable[[dict[str, Any]], None]
     ) -> None:
         self._body, self._head, self._finished = body, head, finished
         self._events: Events | None = None

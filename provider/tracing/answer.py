@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provider.events import EventReader
+from provider.protocol.responses.read import as_chat
 from provider.tracing.attributes import Attributes, finish_reasons, of_answer
 from provider.tracing.content import output_messages
 from provider.transcript import Transcript
@@ -29,10 +30,10 @@ class Answer:
         except ValueError:
             return
         if isinstance(read, dict):
-            self._take(read, "message")
+            self._take(as_chat(read), "message")
 
     def piece(self, piece: bytes) -> None:
-        for chunk in self._reader.read(piece):
+        for chunk in map(as_chat, self._reader.read(piece)):
             if "error" in chunk:
                 self.error = _code(chunk["error"])
             self._take(chunk, "delta")

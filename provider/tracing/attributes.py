@@ -14,6 +14,7 @@ Attributes = dict[str, Any]
 
 OPERATIONS = {
     "/v1/chat/completions": "chat",
+    "/v1/responses": "chat",
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
 }
@@ -31,6 +32,7 @@ _NUMBERS = {
 _COUNTS = {
     "max_tokens": "gen_ai.request.max_tokens",
     "max_completion_tokens": "gen_ai.request.max_tokens",
+    "max_output_tokens": "gen_ai.request.max_tokens",
     "seed": "gen_ai.request.seed",
     "dimensions": "gen_ai.embeddings.dimension.count",
 }
@@ -68,7 +70,9 @@ def of_request(body: Mapping[str, Any]) -> Attributes:
         found["gen_ai.request.stop_sequences"] = stops
     if _is_word(body.get("encoding_format")):
         found["gen_ai.request.encoding_formats"] = [body["encoding_format"]]
-    if (kind := _output_type(body.get("response_format"))) is not None:
+    text = body.get("text")
+    form = text.get("format") if isinstance(text, Mapping) else body.get("response_format")
+    if (kind := _output_type(form)) is not None:
         found["gen_ai.output.type"] = kind
     return found
 

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from provider.protocol.responses.read import messages_of
+
 
 def input_messages(body: Mapping[str, Any]) -> str:
-    """`gen_ai.input.messages`: a chat request's messages as JSON."""
-    messages = body.get("messages")
+    """`gen_ai.input.messages`: a chat's or a response's messages as JSON."""
+    messages = body.get("messages") or messages_of(body)
     listed = messages if isinstance(messages, list) else []
     return _text([_message(one) for one in listed if isinstance(one, Mapping)])
 

@@ -78,7 +78,8 @@ class Traced(Holder):
             },
         )
         if operation == "chat" and self._name == "openai":
-            span.set_attribute("openai.api.type", "chat_completions")
+            kind = "responses" if request.path.endswith("/responses") else "chat_completions"
+            span.set_attribute("openai.api.type", kind)
         if self._manner.content and span.is_recording() and operation == "chat":
             span.set_attribute("gen_ai.input.messages", input_messages(asked))
         return span

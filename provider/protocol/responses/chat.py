@@ -23,12 +23,12 @@ def chat_body(request: ResponsesRequest, said: Sequence[Turn]) -> dict[str, Any]
     _check_json_is_named(body, said)
     chat = {name: body[name] for name in _SAME if name in body}
     chat["messages"] = [
-        *_instructions(body),
+        *chat_instructions(body),
         *(message for turn in said for message in turn.messages()),
     ]
     if "max_output_tokens" in body:
         chat["max_completion_tokens"] = body["max_output_tokens"]
-    if (form := _format(body)) is not None:
+    if (form := chat_format(body)) is not None:
         chat["response_format"] = form
     if body.get("tools"):
         chat |= _tools(body)
@@ -39,12 +39,12 @@ def chat_body(request: ResponsesRequest, said: Sequence[Turn]) -> dict[str, Any]
     return chat
 
 
-def _instructions(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def chat_instructions(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     text = body.get("instructions")
     return [{"role": "system", "content": text}] if text else []
 
 
-def _format(body: Mapping[str, Any]) -> dict[str, Any] | None:
+def chat_format(body: Mapping[str, Any]) -> dict[str, Any] | None:
     form = (body.get("text") or {}).get("format")
     if form is None or form["type"] == "text":
         return None

@@ -1,0 +1,1 @@
+"""The Responses API over providers that answer chats."""
