@@ -75,6 +75,7 @@ def _lines(
         problems += privacy.found(conversation)
         problems += _licence(conversation)
         problems += _form(conversation)
+        problems += _order(conversation)
         tokens = None
         if limits.count is not None:
             try:
@@ -104,6 +105,18 @@ def _licence(conversation: Conversation) -> Iterator[Problem]:
     if conversation.model is not None and (why := forbidden(conversation.model)):
         reason = f"was written by {conversation.model}, whose licence forbids it ({why})"
         yield _problem(conversation, reason, "licence", "error", "model")
+
+
+def _order(conversation: Conversation) -> Iterator[Problem]:
+    """A system message that is not at the beginning: allowed, and seldom meant."""
+    others = False
+    for index, message in enumerate(conversation.messages):
+        if message["role"] not in ("system", "developer"):
+            others = True
+        elif others:
+            why = "a system message after the conversation has begun; most models know it first"
+            place = f"messages[{index}]"
+            yield _problem(conversation, why, "system message", "warning", place)
 
 
 def _form(conversation: Conversation) -> Iterator[Problem]:

@@ -20,8 +20,8 @@ from finetune.data.answers import Answers
 from finetune.data.conversation import Conversation
 from finetune.data.duplicates import Seen, normal
 from finetune.data.formats import conversation
+from finetune.data.malformed import Malformed
 from finetune.data.schemas import AnswerSchema
-from finetune.data.turns import Malformed
 from finetune.data.variation import (
     answer_request,
     can_vary,

@@ -3,46 +3,57 @@
     {"messages": [{"role", "content", "tool_calls"?, ...}], "tools"?, "agent_type"?}    OpenAI
     {"messages": [...], "model", "usage", "response_format"?, ...}                      LLM_RECORD
     {"conversations": [{"role", "content"}]}     {"conversations": [{"from", "value"}]}  ShareGPT
-    {"instruction", "input"?, "output", "agent_type"?}                                  Alpaca
+    {"instruction", "input"?, "output", "history"?, "agent_type"?}                      Alpaca
+    {"prompt", "completion"}       texts, or messages of which the completion is learnt  TRL
 
 A `system` beside them is the first message. `tools` may be JSON in a string, since the columns of
 a datasets directory cannot hold anything. Further keys are left out, unless they look like a
-misspelt one of these.
+misspelt one of these or hold what cannot be learnt (images, preferences).
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from finetune.data.conversation import Conversation
-from finetune.data.turns import Malformed, checked
+from finetune.data.malformed import Malformed
+from finetune.data.speakers import exchanges, turns
+from finetune.data.turns import checked
 from provider.errors import InvalidRequest
 from provider.protocol.serial import dumps
 from provider.protocol.shapes import Array
 from provider.protocol.toolspec import TOOL, tools
 from provider.protocol.values import type_word
 
-_KINDS = ("messages", "conversations", "instruction")
+_KINDS = ("messages", "conversations", "instruction", "completion")
 KNOWN = (
-    *(*_KINDS, "input", "output", "system", "agent_type", "tools", "functions"),
-    *("response_format", "parallel_tool_calls", "model"),
+    *(*_KINDS, "input", "output", "history", "prompt", "system", "agent_type"),
+    *("tools", "functions", "response_format", "parallel_tool_calls", "model"),
 )
 """Columns that are read."""
-_EXPECTED = "expected messages, conversations, or instruction with output"
-_SPEAKERS = {"human": "user", "gpt": "assistant"}
+_EXPECTED = "expected messages, conversations, instruction with output, or prompt with completion"
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+_PREFERENCES = ("chosen", "rejected", "preferred_output")
 _TOOLS = Array(TOOL)
 
 
 def conversation(record: Mapping[str, Any], source: str = "", line: int = 0) -> Conversation:
     """The conversation of one record. Raises `Malformed` naming the field and the reason."""
     stated = {key: value for key, value in record.items() if value is not None}
-    _check_spelling(tuple(stated))
+    _check_columns(stated)
+    kind = _kind(stated)
+    turns, before = _messages(stated, kind)
+    try:
+        messages = checked([*before, *turns])
+    except Malformed as error:
+        raise Malformed(_in_the_file(error.field, kind, len(before)), error.reason) from None
     return Conversation(
-        messages=checked(_messages(stated)),
+        messages=messages,
         tools=_tools(stated),
         agent_type=_text(stated, "agent_type") or None,
         source=source,
@@ -53,15 +64,37 @@ def conversation(record: Mapping[str, Any], source: str = "", line: int = 0) -> 
     )
 
 
-def _messages(stated: Mapping[str, Any]) -> list[Any]:
+def _kind(stated: Mapping[str, Any]) -> str:
     found = [kind for kind in _KINDS if kind in stated]
-    if len(found) != 1:
-        columns = ", ".join(stated) or "no column"
-        raise Malformed("", f"has {' and '.join(found) or columns}; {_EXPECTED}")
-    [kind] = found
-    turns = _instruction(stated) if kind == "instruction" else _turns(stated[kind], kind)
+    if len(found) == 1:
+        return found[0]
+    columns = ", ".join(stated) or "no column"
+    raise Malformed("", f"has {' and '.join(found) or columns}; {_EXPECTED}")
+
+
+def _messages(stated: Mapping[str, Any], kind: str) -> tuple[list[Any], list[Any]]:
+    """The messages of the column `kind`, and those before them that stand elsewhere."""
+    before: list[Any] = []
+    if kind == "instruction":
+        found = _instruction(stated)
+        before += exchanges(stated.get("history") or [], "history")
+    elif kind == "completion":
+        found = _completion(stated, before)
+    else:
+        found = turns(stated[kind], kind)
     system = _text(stated, "system")
-    return [{"role": "system", "content": system}, *turns] if system else turns
+    return found, [{"role": "system", "content": system}, *before] if system else before
+
+
+def _in_the_file(field: str, kind: str, before: int) -> str:
+    """`messages[2].role` of the conversation, as the record has it."""
+    place = re.fullmatch(r"messages\[(\d+)\](.*)", field)
+    if place is None:
+        return field
+    index, rest = int(place[1]) - before, place[2]
+    if kind == "instruction":
+        return ("instruction", "output")[index] if index in (0, 1) else "history"
+    return f"{kind}[{index}]{rest}" if index >= 0 else "system"
 
 
 def _instruction(stated: Mapping[str, Any]) -> list[Any]:
@@ -76,24 +109,18 @@ def _instruction(stated: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _turns(value: Any, kind: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise Malformed(kind, f"expected an array of messages, got {type_word(value)}")
-    return [_turn(item, f"{kind}[{index}]") for index, item in enumerate(value)]
-
-
-def _turn(item: Any, path: str) -> Any:
-    """A ShareGPT turn as a message; anything else as it is, without fields that are null."""
-    if not isinstance(item, dict):
-        raise Malformed(path, f"expected an object, got {type_word(item)}")
-    turn = {key: value for key, value in item.items() if value is not None or key == "content"}
-    if "from" not in turn or "role" in turn:
-        return turn
-    speaker = turn.pop("from")
-    if "value" not in turn:
-        raise Malformed(f"{path}.value", "is missing; expected the text of the turn")
-    role = _SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker
-    return {"role": role, "content": turn.pop("value"), **turn}
+def _completion(stated: Mapping[str, Any], before: list[Any]) -> list[Any]:
+    """The completion's messages; the prompt's, in which nothing is learnt, are put `before`."""
+    asked, answered = stated.get("prompt"), stated["completion"]
+    if isinstance(asked, str) and isinstance(answered, str):
+        before.append({"role": "user", "content": asked})
+        return [{"role": "assistant", "content": answered}]
+    if not isinstance(asked, list) or not isinstance(answered, list):
+        raise Malformed("prompt", "expected text in prompt and completion, or messages in both")
+    for message in turns(asked, "prompt"):
+        unlearnt = {"weight": 0} if message.get("role") == "assistant" else {}
+        before.append({**message, **unlearnt})
+    return turns(answered, "completion")
 
 
 def _tools(stated: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -104,6 +131,13 @@ def _tools(stated: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         declared = [{"type": "function", "function": function} for function in functions]
     if not declared:
         return ()
+    if isinstance(declared, list):  # functions by themselves, as ShareGPT has them
+        declared = [
+            {"type": "function", "function": each}
+            if isinstance(each, dict) and "name" in each and "function" not in each
+            else each
+            for each in declared
+        ]
     try:
         _TOOLS.check(declared, "tools", lambda _: None)
         tools({"tools": declared})
@@ -151,6 +185,13 @@ def _misspelt(names: tuple[str, ...]) -> tuple[str, str] | None:
     return None
 
 
-def _check_spelling(names: tuple[str, ...]) -> None:
-    if found := _misspelt(names):
+def _check_columns(stated: Mapping[str, Any]) -> None:
+    for name in _MEDIA:
+        if stated.get(name):
+            raise Malformed(name, "models here read text only; leave such lines out")
+    for name in _PREFERENCES:
+        if name in stated:
+            why = "preferences (DPO) are not learnt here; expected the right answer alone"
+            raise Malformed(name, f"{why}, as messages or prompt with completion")
+    if found := _misspelt(tuple(stated)):
         raise Malformed(found[0], f"is no known column; did you mean {found[1]}?")

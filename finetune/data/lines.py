@@ -1,7 +1,7 @@
 """JSON objects of a file, with their line numbers; what is no JSON object becomes a problem.
 
 Lines may be gzipped, end in CRLF and begin with a byte order mark. A file that is one JSON array
-counts its items instead of lines.
+counts its items instead of lines; a CSV file has its rows.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finetune.data.problem import BadData, Problem
-
-Report = Callable[[Problem], None]
+from finetune.data.problem import BadData, Problem, Report
+from finetune.data.table import SUFFIXES, table
 
 LONGEST = 32 * 2**20
 """Bytes of one line. A longer one is skipped without being held in memory."""
@@ -34,6 +33,8 @@ def objects(path: Path, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
             head = _peek(file)
             if why := _no_text(head):
                 report(Problem(source, 0, "", why))
+            elif path.name.removesuffix(".gz").lower().endswith(SUFFIXES):
+                yield from table(file, source, report)
             elif head.removeprefix(_BOM).lstrip()[:1] == b"[":
                 yield from _items(file, source, report)
             else:
@@ -63,10 +64,11 @@ def parsed(raw: bytes) -> Any:
 
 
 def _lines(file: BinaryIO, source: str, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
+    number = said = 0
     while raw := file.readline(LONGEST + 1):
         number += 1
         if len(raw) > LONGEST:
+            said += 1
             _skip_line(file)
             report(Problem(source, number, "", f"the line is longer than {LONGEST:,} bytes"))
             continue
@@ -76,12 +78,14 @@ def _lines(file: BinaryIO, source: str, report: Report) -> Iterator[tuple[int, d
         if not raw.strip():
             report(Problem(source, number, "", "the line is empty", "warning"))
             continue
+        said += 1
         try:
             yield number, _mapping(parsed(raw))
         except ValueError as error:
             report(Problem(source, number, "", str(error)))
-    if not number:
-        report(Problem(source, 0, "", "the file is empty; expected one JSON object a line"))
+    if not said:
+        empty = "has empty lines only" if number else "the file is empty"
+        report(Problem(source, 0, "", f"{empty}; expected one JSON object a line"))
 
 
 def _items(file: BinaryIO, source: str, report: Report) -> Iterator[tuple[int, dict[str, Any]]]:

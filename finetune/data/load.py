@@ -10,9 +10,9 @@ from typing import Any
 from finetune.data.conversation import Conversation
 from finetune.data.formats import conversation
 from finetune.data.lines import raising
+from finetune.data.malformed import Malformed
 from finetune.data.problem import BadData, Problem
 from finetune.data.read import records
-from finetune.data.turns import Malformed
 
 
 @dataclass(frozen=True, slots=True)

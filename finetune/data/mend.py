@@ -21,10 +21,10 @@ from finetune.data.answers import Answers
 from finetune.data.conversation import Conversation
 from finetune.data.facts import digest
 from finetune.data.formats import KNOWN, conversation
+from finetune.data.malformed import Malformed
 from finetune.data.problem import Problem
 from finetune.data.read import records
 from finetune.data.schemas import AnswerSchema
-from finetune.data.turns import Malformed
 from finetune.data.write import write_lines
 from provider.protocol.serial import dumps
 

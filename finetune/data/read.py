@@ -10,14 +10,14 @@ from typing import Any
 
 from finetune.data.conversation import Conversation
 from finetune.data.formats import conversation
-from finetune.data.lines import Report, objects, raising
-from finetune.data.problem import Problem
-from finetune.data.turns import Malformed
+from finetune.data.lines import objects, raising
+from finetune.data.malformed import Malformed
+from finetune.data.problem import Problem, Report
 
 
 def read_conversations(path: Path, report: Report = raising) -> Iterator[Conversation]:
-    """The conversations of a JSONL file (plain or gzipped), of a JSON array, or of a directory that
-    `datasets` saved, in the formats of `finetune.data.formats`.
+    """The conversations of a JSONL or CSV file (plain or gzipped), of a JSON array, or of a
+    directory that `datasets` saved, in the formats of `finetune.data.formats`.
 
     A line that cannot be used is told to `report` and left out. The default report raises `BadData`
     (a `ConfigurationError`) at the first such line, naming file, line, field and reason.

@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.data.conversation import unweighted
+from finetune.data.malformed import Malformed
 from provider.errors import InvalidRequest
 from provider.protocol.messages import MESSAGE, messages, text_of
-
-
-class Malformed(ValueError):
-    """A record that is no conversation: the field and the reason."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
-        self.field = field
-        self.reason = reason.strip().removesuffix(".")
 
 
 def checked(raw: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
@@ -85,6 +77,13 @@ def _check_order(plain: Sequence[Mapping[str, Any]]) -> None:
     """Each call but the last message's is answered; nothing else is."""
     if all(message["role"] in ("system", "assistant", "developer") for message in plain):
         raise Malformed("messages", "has no user's message; expected a question")
+    first = next(i for i, each in enumerate(plain) if each["role"] not in ("system", "developer"))
+    if plain[first]["role"] == "assistant":
+        raise Malformed(
+            f"messages[{first}]",
+            "an assistant speaks first; expected a question before it: remove it, or put the "
+            "user's words before it",
+        )
     try:
         messages([unweighted(message) for message in plain[:-1]])
     except InvalidRequest as error:

@@ -25,6 +25,7 @@ from provider.engine.repository import resolve
 from provider.engine.weights import read_headers
 from provider.errors import ConfigurationError
 
+ADAPTER_CONFIG = "adapter_config.json"
 SUMS, PARTS = "SHA256SUMS", "bundle.json"
 _LEFT = {".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".py", ".onnx"}
 _PLAIN = re.compile(r"\w[\w.-]*")
@@ -66,7 +67,7 @@ def bundle(
     `ConfigurationError` for a damaged model, an adapter that it would refuse (every reason is
     listed), two adapters of one name, a full disk, and wheels that cannot be had.
     """
-    parts = plan_bundle(model, adapters, embedding)
+    parts = plan_bundle(model, _each(adapters), embedding)
     files = {name: path for part in parts for name, path in part.files().items()}
     size = sum(path.stat().st_size for path in files.values())
     there = destination.parent / f".{destination.name}.partial"
@@ -103,6 +104,16 @@ def plan_bundle(
             "are asked for; rename one."
         )
     return parts
+
+
+def _each(adapters: Sequence[Path]) -> list[Path]:
+    """A folder that holds adapters, as LOCAL_LLM_ADAPTERS names one, stands for all in it."""
+    found: list[Path] = []
+    for folder in adapters:
+        inside = sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
+        alone = (folder / ADAPTER_CONFIG).is_file() or not inside
+        found += [folder] if alone else inside
+    return found
 
 
 def _adapter_part(adapter: Path) -> Part:

@@ -133,7 +133,7 @@ def export(folder: str, out: Path, form: str, kind: str, llama_python: Path | No
     "--adapters",
     multiple=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of a LoRA adapter; may be given several times.",
+    help="Folder of a LoRA adapter, or of several; may be given several times.",
 )
 @click.option("--embedding", help="Folder or hub id of an embedding model to serve beside it.")
 @click.option("--wheels", is_flag=True, help="With the Python packages, by pip; needs a network.")

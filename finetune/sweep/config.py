@@ -21,7 +21,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from finetune.data.mix import ratio
-from finetune.train.config import TrainConfig, parse_config, unknown_key
+from finetune.train.config import TrainConfig, parse_config
+from finetune.train.elsewhere import unknown_key
 from provider.errors import ConfigurationError
 
 RATIO = "ratio"
@@ -99,7 +100,9 @@ def _check(path: Path, vary: Mapping[str, Any], sources: tuple[Path, ...]) -> No
             for value in values:
                 ratio(str(value), len(sources))
         elif key not in TrainConfig.model_fields:
-            raise ConfigurationError(f"{path}: vary: {unknown_key(str(key))}")
+            raise ConfigurationError(
+                f"{path}: vary: {unknown_key(str(key), TrainConfig.model_fields)}"
+            )
     if sources and RATIO not in vary:
         raise ConfigurationError(f"{path}: sources are mixed by vary.ratio; add it, or use data.")
 

@@ -6,14 +6,14 @@ is refused with the nearest known name.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from finetune.train.elsewhere import unknown_key
 from provider.errors import ConfigurationError
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -124,6 +124,13 @@ class TrainConfig(BaseModel):
         None, gt=0, description="GiB that training may take; unset: what the device has free."
     )
 
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        """A name alone, and PEFT's word for all."""
+        names = [value] if isinstance(value, str) else value
+        return ["all"] if names == ["all-linear"] else names
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.patience and not (self.eval_data or self.eval_share):
@@ -141,22 +148,11 @@ def parse_config(stated: Mapping[str, Any], path: Path | None = None) -> TrainCo
     where = str(path) if path else "The configuration"
     for key in stated:
         if key not in TrainConfig.model_fields:
-            raise ConfigurationError(f"{where}: {unknown_key(str(key))}")
+            raise ConfigurationError(f"{where}: {unknown_key(str(key), TrainConfig.model_fields)}")
     try:
         return TrainConfig.model_validate(dict(stated))
     except ValidationError as error:
         raise ConfigurationError(f"{where}: {_sentence(error)}") from error
-
-
-def unknown_key(key: str) -> str:
-    """One sentence about a key that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean {near[0]!r}?"
-        if near
-        else f"known are {', '.join(TrainConfig.model_fields)}."
-    )
-    return f"there is no key {key!r}; {hint}"
 
 
 def write_config(config: TrainConfig, path: Path) -> None:

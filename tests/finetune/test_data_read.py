@@ -19,9 +19,9 @@ from finetune.data.check import Limits, check
 from finetune.data.conversation import Conversation
 from finetune.data.formats import conversation
 from finetune.data.lines import LONGEST
+from finetune.data.malformed import Malformed
 from finetune.data.problem import BadData, Problem
 from finetune.data.read import read_conversations
-from finetune.data.turns import Malformed
 from provider import OpenAI, Settings
 from provider.protocol import chat
 from tests.standin import StandIn
@@ -114,7 +114,7 @@ def test_calls_in_the_older_spelling_become_tool_calls() -> None:
         ({"messages": HI, "conversations": HI}, "", "messages and conversations"),
         ({"instruction": "a", "inputs": "b", "output": "c"}, "inputs", "did you mean input"),
         ({"instruction": "a"}, "output", "is missing"),
-        ({"instruction": "a", "output": ""}, "messages[1].content", "is empty"),
+        ({"instruction": "a", "output": ""}, "output", "is empty"),
         ({"instruction": 1, "output": "b"}, "instruction", "got an integer"),
         ({"messages": "hi"}, "messages", "got a string"),
         ({"messages": []}, "messages", "is empty"),

@@ -197,3 +197,14 @@ def test_wheels_need_a_source_tree_and_an_index(
     with pytest.raises(ConfigurationError, match="PIP_INDEX_URL"):
         wheels.collect(tmp_path / "w")
     assert (tmp_path / "w" / ".made-for").is_file()
+
+
+def test_a_folder_of_adapters_stands_for_all_of_them(adapter: Path, tmp_path: Path) -> None:
+    for name in ("tax", "housing"):
+        shutil.copytree(adapter, tmp_path / "adapters" / name)
+        manifest(tmp_path / "adapters" / name, name=name)
+    parts = bundle(tmp_path / "b", DEMO, [tmp_path / "adapters"], progress=False)
+    assert [part.place for part in parts[1:]] == ["adapters/housing", "adapters/tax"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigurationError, match=r"it has no adapter_config\.json"):
+        bundle(tmp_path / "c", DEMO, [tmp_path / "none"], progress=False)
