@@ -264,7 +264,7 @@ class LocalLLMSettings(BaseSettings):
         64, ge=1, le=1024, description="Most answers generated at the same time."
     )
     local_llm_queue: int = Field(
-        256, ge=1, description="Requests that may wait; one more is refused with 429."
+        1024, ge=1, description="Requests that may wait; one more is refused with 429."
     )
     local_llm_threads: int | None = Field(
         None, ge=1, description="CPU threads of the local models; unset: all cores."
@@ -355,7 +355,7 @@ class ServerSettings(BaseSettings):
         16 * 2**20, description="Largest request body, such as 16MiB; a larger one gets 413."
     )
     sllm_max_requests: int = Field(
-        512, ge=1, description="Requests answered at the same time; one more gets 429."
+        2048, ge=1, description="Requests answered at the same time; one more gets 429."
     )
     sllm_max_requests_per_key: int | None = Field(
         None, ge=1, description="Requests of one key answered at the same time; one more gets 429."

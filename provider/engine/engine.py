@@ -247,7 +247,8 @@ class Engine:
         if len(self._open) >= self.limits.queue + self.limits.max_batch:
             self._stats.refused += 1
             raise RateLimited(
-                f"The local engine has {len(self._open)} requests under way, which is its limit.",
+                f"The local engine has {len(self._open)} requests under way, which is its limit "
+                "(LOCAL_LLM_MAX_BATCH and LOCAL_LLM_QUEUE); try again in a moment.",
                 retry_after=self._wait(),
             )
 

@@ -150,7 +150,7 @@ def test_a_full_queue_is_refused_with_a_time_to_retry(
 ) -> None:
     engine = start(max_batch=1, queue=1)
     clients = [submit(engine, ask(checkpoint, "거실", max_tokens=300)) for _ in range(2)]
-    with pytest.raises(RateLimited) as refused:
+    with pytest.raises(RateLimited, match="LOCAL_LLM_QUEUE") as refused:
         engine.submit(ask(checkpoint, "거실"), Client())
     assert int(refused.value.headers["retry-after"]) >= 1
     for client in clients:
