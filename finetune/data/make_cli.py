@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from finetune.asking.options import asking_options
 from finetune.data.options import A_PATH, PATHS, SEED, plainly
 
 
@@ -57,10 +58,7 @@ def identity(
     show_default=True,
     help="New examples tried for each seed.",
 )
-@click.option("--requests", type=click.IntRange(min=1), help="Most requests, all runs together.")
-@click.option(
-    "--usd", type=click.FloatRange(0, min_open=True), help="Most US dollars, all runs together."
-)
+@asking_options
 @click.option(
     "--price", metavar="0.15:0.60", help="US dollars per million prompt and answer tokens."
 )
@@ -77,20 +75,6 @@ def identity(
     multiple=True,
     metavar="[AGENT=]FILE|module:Model",
     help="What answers are held to, for seeds without a response_format.",
-)
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    help="Longest answer.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    help="Requests at a time.",
 )
 @plainly
 def expand(
