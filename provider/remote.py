@@ -26,7 +26,7 @@ from provider.base import ApiRequest, ApiResponse, Provider, warm_up
 from provider.errors import ApiError, BadGateway, ModelNotFound
 from provider.integrity import Integrity
 from provider.openai import OpenAIProvider
-from provider.protocol import breach, chat, replies, sse, values
+from provider.protocol import breach, chat, replies, sse, texts, values
 from provider.protocol.bound import by_schema
 from provider.protocol.chat import ChatRequest
 from provider.protocol.completion import Head
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from provider.settings import Settings
 
 CHAT = "/v1/chat/completions"
+TEXTS = "/v1/completions"
 MODELS = "/v1/models"
 _COOL_DOWN = 5.0
 """Seconds for which a server that could not be reached is asked last."""
@@ -68,6 +69,8 @@ class Remote:
         self._down_since: dict[int, float] = {}
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
+        if (request.method, request.path) == ("POST", TEXTS):
+            return await self._written(request)
         if (request.method, request.path) != ("POST", CHAT):
             return await self._other(request)
         asked = chat.parse(request.json)
@@ -128,6 +131,15 @@ class Remote:
             return ApiResponse.from_json(await replies.completed(asked, head, turn.events()))
         except Declined as declined:
             return _about_tools(declined)
+
+    async def _written(self, request: ApiRequest) -> ApiResponse:
+        """A text completion: checked, and passed on as the server writes it."""
+        asked = texts.parse(request.json).chat
+        model = await self._model(asked.model)
+        self._check(asked)
+        body = extended({**request.json, "model": model}, asked, self._maker)
+        response = await self._ask(request.with_json(spelt(body, self._maker)))
+        return _normal(response, dict) if isinstance(response.body, bytes) else response
 
     async def _other(self, request: ApiRequest) -> ApiResponse:
         if request.method == "GET" and request.path == MODELS:

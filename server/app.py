@@ -117,6 +117,7 @@ def _add_api(app: FastAPI, carrier: Carrier) -> None:
         add(path, [method], carrier.endpoint(path, **how))
 
     carried(paths.CHAT, "POST", json=True)
+    carried(paths.COMPLETIONS, "POST", json=True)
     carried(paths.RESPONSES, "POST", json=True)
     carried(paths.RESPONSES + "/input_tokens", "POST", json=True)
     carried(paths.RESPONSES + "/{id}", "GET")

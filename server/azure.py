@@ -1,8 +1,8 @@
 """Azure OpenAI's addresses: the same API under other paths, with the key in another header.
 
-`/openai/deployments/NAME/chat/completions?api-version=...` (also `/embeddings`) is the path under
-/v1 with NAME as the model, whatever the body calls it, as on Azure. `/openai/v1/...` is `/v1/...`,
-and so is `/openai/responses...`, whose model is the body's.
+`/openai/deployments/NAME/chat/completions?api-version=...` (also `/completions`, `/embeddings`) is
+the path under /v1 with NAME as the model, whatever the body calls it, as on Azure.
+`/openai/v1/...` is `/v1/...`, and so is `/openai/responses...`, whose model is the body's.
 https://learn.microsoft.com/azure/ai-foundry/openai/reference
 """
 
@@ -18,7 +18,7 @@ DEPLOYMENT = "sllm.deployment"
 """Where a request's scope has the name of the deployment that its path named."""
 
 _PATH = re.compile(
-    rb"/openai/(?:deployments/([^/]+)/(chat/completions|embeddings)|(?:v1/(?=.)|(?=responses))(.+))"
+    rb"/openai/(?:deployments/([^/]+)/(chat/completions|completions|embeddings)|(?:v1/(?=.)|(?=responses))(.+))"
 )
 
 

@@ -10,7 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from server import paths
-from server.request_schemas import ADAPTER_LOAD, ADAPTER_UNLOAD, CHAT_REQUEST, EMBEDDING_REQUEST
+from server.request_schemas import (
+    ADAPTER_LOAD,
+    ADAPTER_UNLOAD,
+    CHAT_REQUEST,
+    COMPLETION_REQUEST,
+    EMBEDDING_REQUEST,
+)
 
 _JSON = "application/json"
 _REF = "#/components/schemas/{model}"
@@ -64,6 +70,11 @@ def _api_paths() -> dict[str, Any]:
         "schema": {"type": "string"},
         "x-event-schema": _ref("ChatCompletionChunk"),
     }
+    text = _operation("createCompletion", "Completion", "CompletionRequest")
+    text["responses"]["200"]["content"]["text/event-stream"] = {
+        "schema": {"type": "string"},
+        "x-event-schema": _ref("Completion"),
+    }
     one_model = _operation("retrieveModel", "Model")
     one_model["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -72,6 +83,7 @@ def _api_paths() -> dict[str, Any]:
     unload = _operation("unloadAdapter", "Adapter", "AdapterUnload")
     return {
         paths.CHAT: {"post": chat},
+        paths.COMPLETIONS: {"post": text},
         paths.EMBEDDINGS: {
             "post": _operation("createEmbedding", "CreateEmbeddingResponse", "EmbeddingRequest")
         },
@@ -124,6 +136,7 @@ def _ref(name: str) -> dict[str, str]:
 def _request_schemas() -> dict[str, Any]:
     return {
         "ChatCompletionRequest": CHAT_REQUEST,
+        "CompletionRequest": COMPLETION_REQUEST,
         "EmbeddingRequest": EMBEDDING_REQUEST,
         "AdapterLoad": ADAPTER_LOAD,
         "AdapterUnload": ADAPTER_UNLOAD,
@@ -161,11 +174,11 @@ def _error_schemas() -> dict[str, Any]:
 
 
 def _response_schemas() -> dict[str, Any]:
-    from openai.types import CreateEmbeddingResponse, Model
+    from openai.types import Completion, CreateEmbeddingResponse, Model
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
     from pydantic.json_schema import models_json_schema
 
-    types = (ChatCompletion, ChatCompletionChunk, CreateEmbeddingResponse, Model)
+    types = (ChatCompletion, ChatCompletionChunk, Completion, CreateEmbeddingResponse, Model)
     _, schemas = models_json_schema([(kind, "validation") for kind in types], ref_template=_REF)
     defined: dict[str, Any] = schemas["$defs"]
     # The SDK decodes base64 before its type sees the vector; on the wire it is text.

@@ -10,6 +10,7 @@ from starlette.types import Scope
 from server.errors import invalid_url
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 RESPONSES = "/v1/responses"
 MODELS = "/v1/models"
@@ -19,6 +20,7 @@ UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
 METHODS: dict[str, tuple[str, ...]] = {
     CHAT: ("POST",),
+    COMPLETIONS: ("POST",),
     RESPONSES: ("POST",),
     EMBEDDINGS: ("POST",),
     MODELS: ("GET",),

@@ -118,6 +118,78 @@ _RESPONSE_FORMAT: Schema = {
     ]
 }
 
+_EXTENSIONS: dict[str, Schema] = {
+    "top_k": _count(-1),
+    "min_p": _number(0, 1),
+    "repetition_penalty": _number(0.01, 10),
+    "min_tokens": _count(0),
+    "ignore_eos": _FLAG,
+    "stop_token_ids": _optional(
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 256}
+    ),
+    "include_stop_str_in_output": _FLAG,
+    "structured_outputs": _optional(
+        {
+            "type": "object",
+            "properties": {
+                "json": {"anyOf": [_OBJECT, _NAME]},
+                "regex": _NAME,
+                "choice": {"type": "array", "items": _NAME, "minItems": 1},
+                "grammar": _NAME,
+                "json_object": {"type": "boolean"},
+            },
+        }
+    ),
+}
+"""Parameters of other servers that are honoured; further spellings are in docs/compatibility.md."""
+
+_STOP: Schema = _optional(
+    {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1, "maxItems": 4}]}
+)
+_BIAS: Schema = _optional(
+    {
+        "type": "object",
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+    }
+)
+_SEED: Schema = _optional({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1})
+
+_TOKENS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+
+COMPLETION_REQUEST: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["model", "prompt"],
+    "properties": {
+        "model": _NAME,
+        "prompt": {
+            "anyOf": [
+                _NAME,
+                {"type": "array", "items": _NAME, "minItems": 1},
+                _TOKENS,
+                {"type": "array", "items": _TOKENS, "minItems": 1},
+            ]
+        },
+        "max_tokens": _count(1),
+        "echo": _FLAG,
+        "logprobs": _count(0, 20),
+        "n": _count(1, 128),
+        "temperature": _number(0, 2),
+        "top_p": _number(0, 1),
+        "seed": _SEED,
+        "stop": _STOP,
+        "presence_penalty": _number(-2, 2),
+        "frequency_penalty": _number(-2, 2),
+        "logit_bias": _BIAS,
+        "stream": _FLAG,
+        "stream_options": _optional(
+            {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
+        ),
+        "user": _TEXT,
+        **_EXTENSIONS,
+    },
+}
+
 CHAT_REQUEST: Schema = {
     "type": "object",
     "additionalProperties": False,
@@ -128,22 +200,15 @@ CHAT_REQUEST: Schema = {
         "temperature": _number(0, 2),
         "top_p": _number(0, 1),
         "n": _count(1, 128),
-        "stop": _optional(
-            {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1, "maxItems": 4}]}
-        ),
+        "stop": _STOP,
         "max_tokens": _count(1),
         "max_completion_tokens": _count(1),
-        "seed": _optional({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}),
+        "seed": _SEED,
         "logprobs": _FLAG,
         "top_logprobs": _count(0, 20),
         "presence_penalty": _number(-2, 2),
         "frequency_penalty": _number(-2, 2),
-        "logit_bias": _optional(
-            {
-                "type": "object",
-                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-            }
-        ),
+        "logit_bias": _BIAS,
         "response_format": _RESPONSE_FORMAT,
         "tools": {
             "type": "array",
@@ -163,6 +228,7 @@ CHAT_REQUEST: Schema = {
         ),
         "user": _TEXT,
         "metadata": _optional(_OBJECT),
+        **_EXTENSIONS,
     },
 }
 

@@ -176,6 +176,11 @@ class ChatTokenizer:
         """Token ids of plain text, without control tokens at its edges or inside."""
         return self._control.encode_text(text)
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a text that is the whole prompt: its control tokens count as such, and the
+        tokenizer adds what it puts before a text (a beginning token, where it has one)."""
+        return list(self.hf.backend_tokenizer.encode(text).ids)
+
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token, perhaps only a part of a character; empty beyond the vocabulary.
 

@@ -19,7 +19,7 @@ from provider.protocol.constraints import constraint, enforceable
 from provider.protocol.conversation import conversation
 from provider.protocol.portability import header
 
-_INLINE = 16_384
+INLINE = 16_384
 """Bytes of a body that is read on the event loop. A longer one, and whatever needs a grammar to be
 compiled, goes to a thread, so that other requests are not held up."""
 
@@ -36,7 +36,7 @@ class Prepared:
 
 async def answer(request: ApiRequest, language: Language, portability: Portability) -> ApiResponse:
     """The completion or its stream; everything that can fail is checked before a stream begins."""
-    long = len(request.body) > _INLINE
+    long = len(request.body) > INLINE
     chat = await asyncio.to_thread(read, request) if long else read(request)
     if long or chat.format.type != "text" or chat.tools.declared:
         prepared = await asyncio.to_thread(prepare, chat, language, portability)
@@ -65,7 +65,7 @@ def prepare(chat: ChatRequest, language: Language, portability: Portability) -> 
     prompt = tuple(language.tokenizer.encode_chat(messages))
     generation = GenerationRequest(
         prompt=prompt,
-        sampling=_sampling(chat, language),
+        sampling=sampling(chat, language),
         max_tokens=language.budget.of(chat, len(prompt)),
         n=chat.n,
         stop=chat.stop,
@@ -73,7 +73,7 @@ def prepare(chat: ChatRequest, language: Language, portability: Portability) -> 
         adapter=None if served == language.name else served,
         prediction=tuple(language.tokenizer.encode(chat.prediction)) if chat.prediction else (),
         running_usage=chat.running_usage,
-        ending=_ending(chat, language),
+        ending=ending(chat, language),
     )
     head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)
     return Prepared(chat, generation, head, _headers(chat, language, portability))
@@ -84,7 +84,7 @@ def _headers(chat: ChatRequest, language: Language, portability: Portability) ->
     return {**headers, "x-ignored-params": header(chat.ignored, ", ")} if chat.ignored else headers
 
 
-def _sampling(chat: ChatRequest, language: Language) -> Sampling:
+def sampling(chat: ChatRequest, language: Language) -> Sampling:
     language.check_tokens([token for token, _ in chat.logit_bias], "logit_bias")
     return Sampling(
         temperature=chat.temperature,
@@ -100,7 +100,7 @@ def _sampling(chat: ChatRequest, language: Language) -> Sampling:
     )
 
 
-def _ending(chat: ChatRequest, language: Language) -> Ending:
+def ending(chat: ChatRequest, language: Language) -> Ending:
     extras = chat.extras
     language.check_tokens(extras.stop_token_ids, "stop_token_ids")
     return Ending(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import Literal
 
 from provider.protocol import portability
 from provider.protocol.chat import ChatRequest
+from provider.protocol.portability import Finding
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +26,17 @@ class Portability:
         self._told: set[str] = set()
         self._lock = threading.Lock()
 
-    def headers(self, request: ChatRequest, *, foreign: bool) -> dict[str, str]:
+    def headers(
+        self, request: ChatRequest, *, foreign: bool, further: Iterable[Finding] = ()
+    ) -> dict[str, str]:
         """The response header, empty where there is nothing to report; `foreign` says that the
-        model asked for exists only here.
+        model asked for exists only here, `further` are findings about more than the request.
 
         Raises `InvalidRequest` under `enforce`.
         """
         if self._mode == "off":
             return {}
-        found = portability.findings(request)
+        found = (*further, *portability.findings(request))
         if foreign:
             found = (portability.foreign_model(request.model), *found)
         if not found:

@@ -18,7 +18,7 @@ from provider.errors import (
     NotFound,
     Unavailable,
 )
-from provider.local import adapters, chat, embeddings, figures, models, parts
+from provider.local import adapters, chat, embeddings, figures, models, parts, texts
 from provider.local.lazy import Lazy
 from provider.local.names import Names
 from provider.local.portable import Portability
@@ -134,6 +134,9 @@ class LocalProvider:
     async def _chat(self, request: ApiRequest) -> ApiResponse:
         return await chat.answer(request, await _loaded(self.language, request), self._portability)
 
+    async def _text(self, request: ApiRequest) -> ApiResponse:
+        return await texts.answer(request, await _loaded(self.language, request), self._portability)
+
     async def _embed(self, request: ApiRequest) -> ApiResponse:
         return await embeddings.answer(
             request, await _loaded(self.embedding, request), self._names()
@@ -193,6 +196,7 @@ async def _loaded(part: Lazy[T], request: ApiRequest) -> T:
 
 _ROUTES: dict[str, dict[str, Route]] = {
     "/v1/chat/completions": {"POST": LocalProvider._chat},
+    "/v1/completions": {"POST": LocalProvider._text},
     "/v1/embeddings": {"POST": LocalProvider._embed},
     "/v1/models": {"GET": LocalProvider._models},
     MODEL: {"GET": LocalProvider._model},
@@ -200,7 +204,7 @@ _ROUTES: dict[str, dict[str, Route]] = {
     "/v1/unload_lora_adapter": {"POST": LocalProvider._unload_adapter},
 }
 
-_OTHER_API = ("/v1/responses", "/v1/completions", "/v1/assistants", "/v1/threads")
+_OTHER_API = ("/v1/responses", "/v1/assistants", "/v1/threads")
 
 
 def _instead(path: str) -> str:

@@ -25,10 +25,12 @@ from provider.protocol.shapes import (
     Support,
     Tagged,
 )
+from provider.protocol.texts import TEXTS
 
 ENDPOINTS: dict[str, Object] = {
     "POST /v1/chat/completions": CHAT,
     "POST /v1/responses": RESPONSES,
+    "POST /v1/completions": TEXTS,
     "POST /v1/embeddings": EMBEDDINGS,
     "GET /v1/models/{model}": MODELS,
 }
@@ -221,11 +223,11 @@ def table(shape: Object) -> Iterator[str]:
 _BEYOND = """\
 ## Beyond OpenAI's API
 
-What apps for vLLM, SGLang or llama.cpp send to `POST /v1/chat/completions` (through the SDK:
-`extra_body`). What is honoured is enforced, as everything above; each is reported in
-`x-portability`. `min_p`, `top_k` and `top_p` cut in this order; a penalty comes before them, after
-`logit_bias`. Behind `LOCAL_LLM_BASE_URL` they go to a vLLM; for another server only those that
-bind JSON do.
+What apps for vLLM, SGLang or llama.cpp send to `POST /v1/chat/completions` and, where a prompt is
+no conversation, to `POST /v1/completions` (through the SDK: `extra_body`). What is honoured is
+enforced, as everything above; each is reported in `x-portability`. `min_p`, `top_k` and `top_p` cut
+in this order; a penalty comes before them, after `logit_bias`. Behind `LOCAL_LLM_BASE_URL` they go
+to a vLLM; for another server only those that bind JSON do.
 
 """
 

@@ -46,6 +46,13 @@ def foreign_model(asked: str) -> Finding:
     )
 
 
+def text_completion() -> Finding:
+    """A path that OpenAI does not answer with its models of today."""
+    return Finding(
+        "model", "OpenAI's chat models do not answer /v1/completions; use /v1/chat/completions."
+    )
+
+
 def header(found: Iterable[Finding | str], between: str = "; ") -> str:
     """The value of `x-portability` and its kin: a line of printable ASCII, cut where it is long.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types import completion_create_params as text_params
 from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from typing_extensions import is_typeddict
@@ -19,12 +20,14 @@ from provider.protocol.compatibility import Row, document, rows
 from provider.protocol.parameters import CHAT, EMBEDDINGS
 from provider.protocol.responses.parameters import RESPONSES
 from provider.protocol.shapes import Object
+from provider.protocol.texts import TEXTS
 
 ROOT = Path(__file__).parents[2]
 
 SDK: list[tuple[Any, Object]] = [
     (completion_create_params.CompletionCreateParamsStreaming, CHAT),
     (completion_create_params.CompletionCreateParamsNonStreaming, CHAT),
+    (text_params.CompletionCreateParamsStreaming, TEXTS),
     (embedding_create_params.EmbeddingCreateParams, EMBEDDINGS),
 ]
 
@@ -87,7 +90,7 @@ def test_what_the_sdk_calls_optional_may_be_null(kind: Any, shape: Object) -> No
         assert shape.fields[name].nullable == (optional or name == "stream"), name
 
 
-@pytest.mark.parametrize("shape", [CHAT, EMBEDDINGS, RESPONSES])
+@pytest.mark.parametrize("shape", [CHAT, TEXTS, EMBEDDINGS, RESPONSES])
 def test_what_is_not_honoured_has_a_reason(shape: Object) -> None:
     for row in rows(shape):
         assert row.support == "honoured" or row.why, row

@@ -217,3 +217,17 @@ def test_any_error_body_becomes_openais(
     error = normal_error(body, status)["error"]
     assert (error["message"], error["code"]) == expected
     assert set(error) == {"message", "type", "param", "code"}
+
+
+async def test_a_text_completion_is_checked_and_passed_on() -> None:
+    server = Vllm(answer=ApiResponse.from_json({"id": "cmpl-1", "choices": [{"text": "x"}]}))
+    ask = ApiRequest("POST", "/v1/completions")
+    asked = {"model": "gpt-4o-mini", "prompt": ["a", "b"]}
+    answer = await remote(server).answer(ask.with_json(asked))
+    assert json.loads(await answer.read())["choices"] == [{"text": "x"}]
+    sent = server.requests[-1].json
+    assert (sent["model"], sent["prompt"]) == ("exaone", ["a", "b"])
+    for more in ({"suffix": "x"}, {"top_k": 3}):  # it does not say that it is vLLM
+        with pytest.raises(InvalidRequest) as caught:
+            await remote(server).answer(ask.with_json({**asked, **more}))
+        assert caught.value.param in more
