@@ -23,10 +23,14 @@ from finetune.demo.artifacts import EXAONE_DEMO
 from finetune.demo.corpus import Sample, heldout_plans
 from finetune.demo.schema import floorplan_schema
 from finetune.demo.scoring import Score, score
+from provider.engine.attention import Segment
+from provider.engine.cache import CacheShape, KVCache
 from provider.engine.checkpoint import Checkpoint, load
 from provider.engine.engine import Engine
 from provider.engine.limits import Limits
 from provider.engine.request import Done, GenerationRequest, Piece, Sampling
+from provider.engine.runner import Step, attention_heads
+from provider.engine.runners import runner_of
 from provider.errors import ApiError, ConfigurationError
 from provider.protocol.schema import compile
 
@@ -93,13 +97,21 @@ def measure(checkpoint: Checkpoint, samples: list[Sample]) -> Measured:
 
 @torch.inference_mode()
 def distances(checkpoint: Checkpoint, prompts: list[list[int]], samples: list[Sample]) -> Tensor:
-    """The logits at every token of the true answers, which all precisions read alike."""
+    """The engine's logits at every token of the true answers, which all precisions read alike."""
+    model = checkpoint.model
+    runner = runner_of(model)
     parts = []
     for prompt, sample in zip(prompts[:8], samples[:8], strict=True):
-        answer = checkpoint.tokenizer.encode(sample.answer)
-        model: Any = checkpoint.model
-        out = model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False)
-        parts.append(out.logits[0, len(prompt) - 1 : -1].float())
+        tokens = [*prompt, *checkpoint.tokenizer.encode(sample.answer)]
+        count = len(tokens)
+        shape = CacheShape(*attention_heads(model), model.dtype, model.device, count, count)
+        slot = KVCache(shape).allocate(count)
+        if slot is None:
+            raise RuntimeError(f"an empty cache of {count} tokens has no room for them")
+        places = list(range(count))
+        segment = Segment(0, count, 0, slot)
+        step = Step(tokens, places, [segment], places[len(prompt) - 1 : -1])
+        parts.append(runner.forward(step))
     return torch.cat(parts)
 
 

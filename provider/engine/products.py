@@ -67,8 +67,7 @@ class EightBit:
     """A module of bitsandbytes in int8: its weights, one scale a row, and `x` as it is.
 
     bitsandbytes' own product (LLM.int8) also narrows `x`, and looks on the host whether a column
-    of it is out of range, which waits for the device and cannot be captured; on a CPU it takes 40
-    times as long for one row.
+    of it is out of range, which waits for the device and cannot be captured.
     """
 
     def __init__(self, module: Any) -> None:
