@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from provider.engine.constraint import ConstraintState
+from provider.engine.constraint import Blocks, ConstraintState
 from provider.engine.detokenize import TextAssembler
 from provider.engine.drafts import Drafter, Guess
 from provider.engine.draws import WHOLE, Plan, Row, Rows
@@ -38,6 +38,9 @@ OnEvent = Callable[[Event | ApiError], None]
 
 MOST_DRAFTS = 64
 """Guesses and forced tokens that one step checks or scores; each takes a row of logits."""
+
+FEW_BLOCKS = 64
+"""Blocks of 64 logits up to which a row has only those computed that its grammar allows."""
 
 LIKELY = 0.9
 """How likely each further token of a text that must come is spelt as the tokenizer does it."""
@@ -246,6 +249,19 @@ class Answer:
         if self._top is not None or (asked and not self._asks):
             return [WHOLE for _ in rows]
         return [self.sampler.plan(self.generated + row, asked=asked) for row in rows]
+
+    def outputs(self) -> list[Blocks | None]:
+        """For each row of the next `advance` the blocks of logits that its draw can take a token
+        from, if the drafts are right; None is all of them.
+
+        What a greedy draw takes is the most likely token that the grammar allows, so other logits
+        need not be computed.
+        """
+        rows = 1 + len(self.drafts)
+        whole = self._top is not None or self._forced or not self.sampler.greedy
+        if self.constraint is None or whole or not self._asks:
+            return [None] * rows
+        return self.constraint.blocks_ahead(self.drafts, FEW_BLOCKS)
 
     def advance(self, logits: Rows) -> None:
         """Draws from the step's logits `[1 + drafts, vocabulary]` float32, after `prepare`.

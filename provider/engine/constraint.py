@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
+from provider.engine.native.kernels import BLOCK
 from provider.errors import InvalidRequest, ServerError
 from provider.protocol.schema.constraint import parser_limits
 
 if TYPE_CHECKING:
     from provider.protocol.schema.constraint import Matcher
+
+Blocks = NDArray[np.int64]
+"""Numbers of blocks of 64 tokens, rising."""
 
 
 class Grammar(Protocol):
@@ -88,7 +93,9 @@ class ConstraintState:
     def __init__(self, matcher: Matcher, tokenizer: LLTokenizer) -> None:
         self._matcher = matcher
         self._tokenizer = tokenizer
-        self._words = np.zeros((tokenizer.vocab_size + 31) // 32, dtype=np.int32)
+        blocks = np.zeros(-(-tokenizer.vocab_size // BLOCK), dtype=np.uint64)
+        self._blocks = blocks
+        self._words = blocks.view(np.int32)[: -(-tokenizer.vocab_size // 32)]
         self.mask: NDArray[np.uint8] = self._words.view(np.uint8)
 
     @property
@@ -123,6 +130,29 @@ class ConstraintState:
         if token >= self._tokenizer.vocab_size:
             return False  # llguidance would call it an error of the grammar
         return bool(self._matcher.validate_tokens([token]))
+
+    def blocks_ahead(self, tokens: Sequence[int], most: int) -> list[Blocks | None]:
+        """In which blocks of 64 tokens those lie that may come next: now, and after each of
+        `tokens`, which the grammar allows. None where it is all or more than `most` of them.
+        Overwrites `mask`.
+        """
+        found: list[Blocks | None] = [self._few_blocks(most)]
+        taken = 0
+        for token in tokens:
+            if not self._matcher.consume_token(token):
+                break
+            taken += 1
+            if self._matcher.is_stopped():
+                break
+            found.append(self._few_blocks(most))
+        if taken and not self._matcher.rollback(taken):
+            raise ServerError(f"The output format failed: {self._matcher.get_error()}")
+        return found + [None] * (1 + len(tokens) - len(found))
+
+    def _few_blocks(self, most: int) -> Blocks | None:
+        self.compute_mask()
+        blocks = np.flatnonzero(self._blocks)
+        return blocks if 0 < blocks.shape[0] <= most else None
 
     def compute_mask(self) -> None:
         """Fills `mask` for the next token. Runs without the interpreter's lock."""

@@ -11,6 +11,7 @@ else calls the model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMode
 
 from provider.engine.adapters import Adapter
 from provider.engine.attention import Attention, AttentionPlan
+from provider.engine.constraint import Blocks
+from provider.engine.head import Head
 from provider.engine.linear import Linear
 from provider.engine.lora_bank import Adapting, LoraBank, Masked, Ranges, owners
 from provider.engine.native.kernels import Kernels
@@ -97,8 +100,10 @@ class FusedRunner:
         self._embedding: nn.Embedding = inner.embed_tokens
         self._norm = Norm(inner.norm)
         self._layers = [Layer(layer, index, kernels) for index, layer in enumerate(inner.layers)]
-        self._head = Linear(model.get_output_embeddings().weight.data, kernels=kernels)
-        if self._head.packed and model.config.tie_word_embeddings:
+        head = Linear(model.get_output_embeddings().weight.data, kernels=kernels)
+        self._head = Head(head)
+        self.narrows = self._head.narrows
+        if head.packed and model.config.tie_word_embeddings:
             self.weight_bytes += self._embedding.weight.nbytes
         self.device: torch.device = model.device
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
@@ -134,7 +139,8 @@ class FusedRunner:
         """`forward` with an attention of the caller's."""
         ids, positions = upload([step.tokens, step.positions], self.device)
         wanted = upload(step.wanted, self.device)
-        return self.run(ids, positions, wanted, plan, self.adapting(step)).float()
+        lora = self.adapting(step)
+        return self.run(ids, positions, wanted, plan, lora, step.outputs).float()
 
     def adapting(self, step: Step) -> Adapting | None:
         """What a step's adapters add; None if it has none."""
@@ -150,8 +156,10 @@ class FusedRunner:
         wanted: Tensor,
         plan: Attention,
         lora: Adapting | None,
+        outputs: Sequence[Blocks | None] = (),
     ) -> Tensor:
-        """Logits `[wanted, vocabulary]` in the model's type of what lies on the device."""
+        """Logits `[wanted, vocabulary]` in the model's type of what lies on the device; with
+        `outputs` (see `Step`) those in float32."""
         x = self._embedding(ids)
         cos, sin = self._angles(x, positions)
         for layer in self._layers[:-1]:
@@ -167,7 +175,8 @@ class FusedRunner:
             x = x + layer.feed(x, lora)
         else:
             x = (x + layer.feed(x, lora))[wanted]
-        return self._head(self._norm(x))
+        x = self._norm(x)
+        return self._head.logits(x, outputs) if outputs else self._head(x)
 
     def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines `[T, 1, head_dim]`: the first half of a head is turned by

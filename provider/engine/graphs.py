@@ -77,6 +77,7 @@ class GraphRunner:
         self.arena = arena
         self.weight_bytes = inner.weight_bytes
         self.adapters_on = inner.adapters_on
+        self.narrows = False
         self.steps = 0
         self.on = True
         self.paged = issubclass(attention, PagedAttention)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from provider.engine.native.kernels import Kernels, packed_address
+from provider.engine.native.kernels import BLOCK, Kernels, packed_address
 
 
 class Linear:
@@ -28,10 +28,11 @@ class Linear:
         reorder: Any = torch.ops.mkldnn._reorder_linear_weight if self.packed else None
         self.weight: Tensor = reorder(weight.contiguous()) if self.packed else weight
         self._multiply: Any = torch.ops.mkldnn._linear_pointwise if self.packed else None
-        self._outputs, self._inputs = weight.shape
+        self.outputs, self._inputs = weight.shape
         self._few = 0
+        self._address: Any = None
         if kernels is not None and self.packed:
-            self._address: Any = packed_address(self.weight, weight)
+            self._address = packed_address(self.weight, weight)
             self._product = kernels.product
             self._few = 0 if self._address is None else kernels.rows
 
@@ -49,10 +50,23 @@ class Linear:
 
     def _few_rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        product: Tensor = self._product(rows, self._address, self._outputs)
+        product: Tensor = self._product(rows, self._address, self.outputs)
         if self.bias is not None:
             product = product + self.bias
         return product if x.dim() == 2 else product.view(*x.shape[:-1], -1)
+
+    @property
+    def selects(self) -> bool:
+        """Whether `select` can be called."""
+        return self._address is not None
+
+    def select(self, x: Tensor, blocks: Tensor) -> Tensor:
+        """`[rows, blocks, 64]`: the outputs `64 b ... 64 b + 63` for each b of `blocks` (int64) and
+        `x [rows, in]`, to the last bit what few rows give as a whole. Without a bias."""
+        if not self._reads(x):
+            raise TypeError(f"bfloat16 [rows, {self._inputs}] expected, not {x.dtype} {x.shape}")
+        product: Tensor = self._product(x, self._address, self.outputs, blocks)
+        return product.view(x.shape[0], -1, BLOCK)
 
     def plain(self) -> Tensor:
         """The weight as it was given."""

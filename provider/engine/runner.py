@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from provider.engine.attention import NAME, AttentionPlan, Segment, packed_attention
+from provider.engine.constraint import Blocks
 from provider.engine.native.kernels import Kernels
 from provider.engine.transfer import upload
 
@@ -23,20 +24,25 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Step:
     """The rows of one step back to back. `wanted` are the packed places whose logits are needed;
-    `adapters` the packed ranges (start, stop) that an adapter applies to, base rows left out."""
+    `adapters` the packed ranges (start, stop) that an adapter applies to, base rows left out;
+    `outputs`, if any, names for each place of `wanted` the blocks of logits that will be read, None
+    for all."""
 
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
     adapters: list[tuple[Adapter, int, int]] = field(default_factory=list)
+    outputs: list[Blocks | None] = field(default_factory=list)
 
 
 class Runner(Protocol):
     """Runs steps; not thread-safe. `weight_bytes` is what the weights take on the device,
-    `adapters_on` where adapters' own matrices are to lie."""
+    `adapters_on` where adapters' own matrices are to lie; `narrows`, whether a step gets faster by
+    `outputs`."""
 
     weight_bytes: int
+    narrows: bool
     adapters_on: torch.device
 
     def attach(self, adapter: Adapter) -> None:
@@ -46,7 +52,9 @@ class Runner(Protocol):
         """An adapter's weights (by key) will not be asked for by new requests."""
 
     def forward(self, step: Step) -> Tensor:
-        """Logits `[wanted, vocabulary]` in float32 on the model's device, until the next step."""
+        """Logits `[wanted, vocabulary]` in float32 on the model's device, until the next step.
+
+        Those that the step's `outputs` leave out may be minus infinity."""
 
 
 class ModelRunner:
@@ -63,6 +71,7 @@ class ModelRunner:
         self._step = Step()
         self._hooked: WeakSet[nn.Module] = WeakSet()
         self.device: torch.device = model.device
+        self.narrows = False
         self.adapters_on: torch.device = model.device
 
     def attach(self, adapter: Adapter) -> None:

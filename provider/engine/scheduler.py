@@ -18,6 +18,7 @@ from torch import Tensor
 
 from provider.engine.answer import Answer, Job
 from provider.engine.attention import Segment
+from provider.engine.constraint import Blocks
 from provider.engine.costs import CostModel, allot
 from provider.engine.draws import Draws, Rows, rows_of
 from provider.engine.habits import History
@@ -154,12 +155,14 @@ class Scheduler:
         before = sum(answer.generated for answer, _ in chosen)
         forced = sum(answer.forced for answer, _ in chosen)
         step = pack(chosen)
-        logits = self._forward(step, chosen)
-        if logits is None:
-            return
         # Counted before anything can fail: an answer that is ended in between forgets its tokens
         # and drafts, and its rows must not become its neighbour's.
         rows = [1 + len(a.drafts) if count == a.pending else 0 for a, count in chosen]
+        if self._runner.narrows:
+            step.outputs = [blocks for answer in drawing for blocks in self._outputs(answer)]
+        logits = self._forward(step, chosen)
+        if logits is None:
+            return
         drawn_rows = rows_of(logits, [plan for answer in drawing for plan in answer.plans()])
         self._prepare(drawing)
         self._take(chosen, rows, drawn_rows)
@@ -173,6 +176,18 @@ class Scheduler:
             self._costs.saw(len(step.tokens), drawn, seconds)
         for answer in drawing:
             answer.emit()  # what a client is told has been counted before
+
+    def _outputs(self, answer: Answer) -> list[Blocks | None]:
+        """The logits that an answer will read; a constraint that fails ends its request alone."""
+        rows = 1 + len(answer.drafts)
+        try:
+            return answer.outputs()
+        except ApiError as error:
+            self._fail(answer.job, error)
+        except Exception:
+            logger.exception("a constraint failed")
+            self._fail(answer.job, ServerError("The engine failed on this request."))
+        return [None] * rows
 
     def _forward(self, step: Step, chosen: Chosen) -> Tensor | None:
         """The step's logits. If it fails, its answers run one by one, and one that fails alone

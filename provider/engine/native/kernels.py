@@ -54,7 +54,10 @@ class Kernels:
     def __init__(self, built: ctypes.CDLL, rows: int) -> None:
         self.rows = rows
         self._product: Any = built.product
-        self._product.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 4
+        self._product.argtypes = [
+            *([ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2),
+            *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64),
+        ]
         self._product.restype = None
         self._attend: Any = built.attend
         self._attend.argtypes = [
@@ -77,13 +80,18 @@ class Kernels:
         most = self._weigh(values.data_ptr(), sums.data_ptr(), values.shape[0], scale)
         return sums, most
 
-    def product(self, x: Tensor, weight: int, outputs: int) -> Tensor:
-        """`x W^T` in bfloat16 for `x [rows, inputs]` and W at the address `weight`."""
+    def product(self, x: Tensor, weight: int, outputs: int, listed: Tensor | None = None) -> Tensor:
+        """`x W^T` in bfloat16 for `x [rows, inputs]` and W at the address `weight`.
+
+        `listed` (int64) are the blocks of 64 outputs that are wanted, back to back; None is all.
+        """
         x = x.contiguous()
         rows, inputs = x.shape
-        y = x.new_empty((rows, outputs))
+        count = outputs // BLOCK if listed is None else listed.shape[0]
+        y = x.new_empty((rows, count * BLOCK))
         self._product(
-            x.data_ptr(), weight, y.data_ptr(), rows, inputs, outputs, torch.get_num_threads()
+            *(x.data_ptr(), weight, y.data_ptr(), rows, inputs),
+            *(None if listed is None else listed.data_ptr(), count, torch.get_num_threads()),
         )
         return y
 
@@ -173,8 +181,11 @@ def _multiplies(kernels: Kernels) -> bool:
     for rows in range(1, 28):
         x = torch.randn(rows, 96, generator=chance).bfloat16()
         exact = x.double() @ weight.double().T
-        error = (kernels.product(x, held.data_ptr(), 2 * BLOCK).double() - exact).abs()
-        if not bool((error <= 0.005 * exact.abs() + 0.01).all()):
+        y = kernels.product(x, held.data_ptr(), 2 * BLOCK)
+        if not bool(((y.double() - exact).abs() <= 0.005 * exact.abs() + 0.01).all()):
+            return False
+        second = kernels.product(x, held.data_ptr(), 2 * BLOCK, torch.tensor([1]))
+        if not torch.equal(second, y[:, BLOCK:]):
             return False
     return True
 

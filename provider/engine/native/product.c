@@ -60,17 +60,20 @@ static void block(int rows, const bf16 *x, size_t x_stride, const bf16 *w, size_
     }
 }
 
-/* x [rows, inputs], w as above, y [rows, outputs]; inputs divides by 2, outputs by 64. */
-void product(const bf16 *x, const bf16 *w, bf16 *y, int64_t rows, int64_t inputs, int64_t outputs,
-             int64_t threads) {
+/* x [rows, inputs], w as above, y [rows, 64 * count]: all blocks of 64 outputs in their order, or
+ * those that are `listed`. inputs divides by 2. */
+void product(const bf16 *x, const bf16 *w, bf16 *y, int64_t rows, int64_t inputs,
+             const int64_t *listed, int64_t count, int64_t threads) {
     int64_t chunks = (rows + MOST - 1) / MOST;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-    for (int64_t n = 0; n < outputs / 64; n++) {
-        const bf16 *weights = w + n * inputs * 64;
+    for (int64_t n = 0; n < count; n++) {
+        int64_t following = n + 1 < count ? n + 1 : n;
+        const bf16 *weights = w + (listed ? listed[n] : n) * inputs * 64;
+        const bf16 *next = w + (listed ? listed[following] : following) * inputs * 64;
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             int64_t first = chunk * rows / chunks, last = (chunk + 1) * rows / chunks;
             block((int)(last - first), x + first * inputs, inputs, weights, inputs / 2,
-                  y + first * outputs + 64 * n, outputs, (const char *)(weights + inputs * 64));
+                  y + 64 * (first * count + n), 64 * count, (const char *)next);
         }
     }
 }
