@@ -32,6 +32,7 @@ CACHE_MARK = {
 ASSISTANT = {
     "reasoning": _passes(_ANY, _THOUGHT),
     "reasoning_content": _passes(_ANY, _THOUGHT),
+    "reasoning_details": _passes(_ANY, _THOUGHT),
     "thinking_blocks": _passes(_ANY, _THOUGHT),
     "parsed": _passes(_ANY, _READ),
     "provider_specific_fields": _passes(_ANY, _READ),

@@ -48,6 +48,11 @@ ECHOES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({**called(), "reasoning_content": "음"}, ANSWERED, "messages[].reasoning_content"),
     ({**called(), "reasoning": "음"}, ANSWERED, "messages[].reasoning"),
     (
+        {**called(), "reasoning_details": [{"type": "reasoning.text"}]},
+        ANSWERED,
+        "messages[].reasoning_details",
+    ),
+    (
         called(),
         {**ANSWERED, "cache_control": {"type": "ephemeral"}},
         "messages[].cache_control",
