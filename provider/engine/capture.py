@@ -28,8 +28,8 @@ class Captures:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
         self._failed: list[torch.cuda.CUDAGraph] = []
-        self.bytes = 0
-        """What graphs have taken of the device's memory, an allowance for the driver included."""
+        self.pool_bytes = 0
+        """What the pool has taken of the device; what a dropped graph had is used again."""
 
     def capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """Runs `function` twice, so that libraries allocate and load what they need, and records
@@ -45,7 +45,7 @@ class Captures:
         before = torch.cuda.memory_reserved(self._device)
         graph = self._record(function)
         taken = torch.cuda.memory_reserved(self._device) - before
-        self.bytes += max(0, taken) + GRAPH_BYTES
+        self.pool_bytes += max(0, taken)
         return graph
 
     def _record(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:

@@ -98,18 +98,23 @@ class GraphRunner:
     def figures(self) -> dict[str, float]:
         """Graphs that are captured (0: none run), steps that ran static, bytes taken by graphs and
         by adapters."""
-        graphs = sum(known.graph is not None for known in list(self._known.values()))
         bank = self.inner.bank
         return {
-            "graphs": float(graphs),
+            "graphs": float(self._graphs),
             "graph_steps": float(self.steps),
             "graph_bytes": float(self._taken),
             "adapter_bytes": float(0 if bank is None else bank.nbytes),
         }
 
     @property
+    def _graphs(self) -> int:
+        return sum(known.graph is not None for known in list(self._known.values()))
+
+    @property
     def _taken(self) -> int:
-        return 0 if self._captures is None else self._captures.bytes
+        """Bytes that graphs have taken, an allowance for the driver included."""
+        pool = 0 if self._captures is None else self._captures.pool_bytes
+        return pool + GRAPH_BYTES * self._graphs
 
     def attach(self, adapter: Adapter) -> None:
         self.inner.attach(adapter)

@@ -46,7 +46,7 @@ class Quantised(Protocol):
 class FourBit:
     """A module of bitsandbytes in NF4, which multiplies by itself.
 
-    On CUDA one kernel reads the narrow weights where rows are few (bitsandbytes 0.49 on), else they
+    On CUDA one kernel reads the narrow weights where rows are few (bitsandbytes 0.50), else they
     are widened first; neither waits for the device (read: `gemm_4bit` of its CUDA backend).
     """
 
