@@ -166,16 +166,16 @@ class FusedRunner:
             x = x + layer.out(layer.attend(x, cos, sin, plan, lora), lora)
             x = x + layer.feed(x, lora)
         layer = self._layers[-1]
-        x = x + layer.out(layer.attend(x, cos, sin, plan, lora), lora)
+        heads = layer.attend(x, cos, sin, plan, lora)
         if not wanted.shape[0]:  # a part of a prompt; products of no rows crash in some libraries
             none: Tensor = x.new_empty((0, self.vocabulary))
             return none
-        if wanted.shape[0] < ids.shape[0] and lora is None:
-            x = x[wanted]
-            x = x + layer.feed(x, lora)
-        else:
-            x = (x + layer.feed(x, lora))[wanted]
-        x = self._norm(x)
+        narrow = wanted.shape[0] < ids.shape[0] and lora is None
+        if narrow:
+            x, heads = x[wanted], heads[wanted]
+        x = x + layer.out(heads, lora)
+        x = x + layer.feed(x, lora)
+        x = self._norm(x if narrow else x[wanted])
         return self._head.logits(x, outputs) if outputs else self._head(x)
 
     def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,9 @@ class Space:
             answer.computed = length
         return True
 
-    def soon_shared(self, answer: Answer, running: Sequence[Answer]) -> bool:
-        """Whether a running answer is just computing a beginning that this one can then copy."""
+    def soon_shared(self, answer: Answer, running: Sequence[Answer], worth: int) -> bool:
+        """Whether a running answer is just computing a beginning that this one can then copy, and
+        `worth` tokens of it or more cannot be copied yet."""
         rivals = [
             other
             for other in running
@@ -53,7 +54,7 @@ class Space:
         if not rivals:
             return False
         coming = max(other.shared_prompt(answer) for other in rivals)
-        return coming >= self._source(answer, running)[1] + 2 * SHORTEST
+        return coming >= self._source(answer, running)[1] + worth
 
     def grow(self, answer: Answer, tokens: int) -> bool:
         """Makes an answer's slot hold `tokens` tokens; False if there is no room."""

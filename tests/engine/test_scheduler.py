@@ -195,6 +195,23 @@ def test_a_long_prompt_never_stops_the_others(checkpoint: Checkpoint) -> None:
     assert len(client.logprobs) >= before + 7
 
 
+def test_a_short_beginning_that_several_prompts_share_is_computed_once(
+    checkpoint: Checkpoint,
+) -> None:
+    """Twenty tokens, as of a short system prompt, of requests that arrive together."""
+    engine, scheduler = prepared(checkpoint, drafts=False)
+    clients = [Client() for _ in range(4)]
+    for number, client in enumerate(clients):
+        own = tuple(range(100 * number + 50, 100 * number + 80))
+        request = GenerationRequest(LONG[:20] + own, Sampling(0), max_tokens=2)
+        scheduler.add(engine.job(request, client))
+    while not scheduler.idle:
+        scheduler.step()
+    assert all(client.over.is_set() for client in clients)
+    assert engine._stats.prefilled_tokens == 20 + 4 * 30
+    assert [client.usage.cached for client in clients] == [0, 20, 20, 20]
+
+
 def test_a_step_that_fails_for_one_row_is_repeated_for_each(
     checkpoint: Checkpoint, alone: Callable[[GenerationRequest, int], Expected]
 ) -> None:
