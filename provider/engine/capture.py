@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 GRAPH_BYTES = 8 << 20
 """An allowance for what the driver keeps of one graph, which torch does not see."""
+_BROKEN: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture was broken: torch's allocator of pinned memory holds their addresses."""
 
 
 class Captures:
@@ -27,7 +29,6 @@ class Captures:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
-        self._failed: list[torch.cuda.CUDAGraph] = []
         self.pool_bytes = 0
         """What the pool has taken of the device; what a dropped graph had is used again."""
 
@@ -64,17 +65,21 @@ class Captures:
         return graph
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Ends for the allocator what a broken capture has begun (torch 2.13 leaves it open: memory
-        in its cache would never be given back again, and the graph is asked for by every later
-        capture, so it stays)."""
-        self._failed.append(graph)
-        index = self._device.index
+        """Ends for the allocator what a broken capture has begun, and begins another pool.
+
+        torch 2.13 leaves both allocators open: memory in the device's cache would never be given
+        back again, and the pool could not be used again.
+        """
+        index, pool = self._device.index, self._pool
+        index = torch.cuda.current_device() if index is None else index
         try:
-            torch._C._cuda_endAllocateToPool(
-                torch.cuda.current_device() if index is None else index, self._pool
-            )
+            torch._C._cuda_endAllocateToPool(index, pool)
         except RuntimeError as error:
-            logger.debug("a broken capture had been ended already: %s", error)
+            logger.debug("a capture had been ended by torch already: %s", error)
+            return
+        torch._C._cuda_releasePool(index, pool)
+        _BROKEN.append(graph)
+        self._pool = torch.cuda.graph_pool_handle()
 
 
 @contextmanager
