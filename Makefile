@@ -18,7 +18,10 @@ help:  ## what there is
 serve: $(VENV)/.serve  ## set up, then serve the local provider on 127.0.0.1:8000
 	@$(BIN)/sllm serve --demo
 
-test: lint types unit core  ## set up, then lint, types and the whole suite
+test: $(VENV)/.dev  ## set up, then lint, types and the whole suite
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types $(CORE)/.core
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory core
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
