@@ -157,10 +157,10 @@ def _compare(graphs: GraphRunner, ours: list[_Row], theirs: list[_Row], size: in
     vocabulary = graphs.inner.vocabulary
     expected = graphs.inner.forward(_step(theirs, counts, vocabulary))
     step = _step(ours, counts, vocabulary)
-    bucket = graphs.bucket(step)
+    bucket = graphs.bucket(step, size)
     if bucket is None:
         raise RuntimeError("there is no memory for the first graph")
-    got = graphs.replay(step, replace(bucket, tokens=size))
+    got = graphs.replay(step, bucket)
     error = _difference(got, expected)
     if not error < _tolerated(graphs):
         raise RuntimeError(f"a replayed step differs by {error:.3g} from the same step without")

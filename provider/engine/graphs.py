@@ -41,6 +41,10 @@ GATHERED = 65_536
 """Places that a step may gather from the arena: tokens times length."""
 REREAD = 16_384
 """Places that a step may read again because several of its tokens belong to one row."""
+FEW, NEAR = 8, 4096
+"""Flash attention divides a bucket's length among processors; with few tokens most would have
+nothing to do if the length were the longest possible. So few tokens that see no further than `NEAR`
+have a bucket of that length."""
 FAILURES = 3
 """Steps that may fail one after the other before graphs are given up."""
 
@@ -149,8 +153,8 @@ class GraphRunner:
             logger.warning("Flash attention is off for prompts: %s; they take longer.", error)
             return self.inner.forward(step)
 
-    def bucket(self, step: Step) -> Bucket | None:
-        """Where the step fits, or None."""
+    def bucket(self, step: Step, tokens: int = 0) -> Bucket | None:
+        """Where the step fits, or None; `tokens` is the least that the bucket has."""
         count = len(step.tokens)
         if not self.on or not 0 < count <= SIZES[-1] or not lies_in(self.arena, step.segments):
             return None
@@ -160,8 +164,8 @@ class GraphRunner:
             return None
         self._tables = self._tables_of(step)
         version = 0 if self._tables is None else self._tables.version
-        tokens = next(size for size in SIZES if size >= count)
-        return self._admitted(Bucket(tokens, self._length(step), version))
+        tokens = next(size for size in SIZES if size >= max(count, tokens))
+        return self._admitted(Bucket(tokens, self._length(step, tokens), version))
 
     def _tables_of(self, step: Step) -> Tables | None:
         """Where the step's adapters lie, all of them (`add` can make new tables)."""
@@ -172,11 +176,13 @@ class GraphRunner:
             bank.add(adapter)
         return bank.tables
 
-    def _length(self, step: Step) -> int:
+    def _length(self, step: Step, tokens: int) -> int:
+        longest = max(segment.length for segment in step.segments)
         if self.paged:
-            return self.arena.capacity
+            near = tokens <= FEW and longest <= NEAR
+            return min(NEAR, self.arena.capacity) if near else self.arena.capacity
         length = SMALLEST
-        while length < max(segment.length for segment in step.segments):
+        while length < longest:
             length *= 2
         return length
 

@@ -208,6 +208,63 @@ def test_pages_are_named_as_flash_attention_wants_them(monkeypatch: pytest.Monke
     assert {bucket.length for bucket in runner._known} == {512}  # one graph for every length
 
 
+@pytest.mark.parametrize("how", ["raises", "differs"])
+def test_flash_attention_that_fails_on_prompts_leaves_the_static_steps(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prompts(query: Tensor, *rest: Any, **stated: Any) -> Tensor:
+        if rest[4] == 1:
+            return paged(query, *rest, **stated)
+        if how == "raises":
+            raise RuntimeError("block_table is not supported here")
+        return torch.zeros_like(query)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", prompts)
+    runner, twin = graphs("exaone", attention=PagedAttention), graphs("exaone")
+    with caplog.at_level(logging.WARNING):
+        check(runner)
+    assert ["Flash attention is off for prompts" in r.getMessage() for r in caplog.records] == [
+        True
+    ]
+    assert runner.on
+    assert not runner.packed
+    ours, theirs = Rows(runner, [30, 9]), Rows(twin, [30, 9])
+    for counts in ([60, 1], [1, 1]):
+        got, plain = runner.forward(ours.step(counts)), twin.inner.forward(theirs.step(counts))
+        assert torch.allclose(got, plain, atol=2e-4)
+
+
+def test_a_prompt_for_which_there_is_no_memory_is_no_reason_against_flash_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any, **__: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", full)
+    runner = graphs("exaone", attention=PagedAttention)
+    rows = Rows(runner, [30])
+    with pytest.raises(torch.OutOfMemoryError):
+        runner.as_packed(rows.step([50]))
+    assert runner.packed
+
+
+def test_few_tokens_that_do_not_look_far_have_a_short_bucket() -> None:
+    inner = FusedRunner(build("exaone"), banked=True)
+    shape = CacheShape(3, 2, 16, torch.float32, torch.device("cpu"), 8192, 16384)
+    runner = GraphRunner(inner, Arena(shape), attention=PagedAttention, capture=False)
+    slot = KVCache(runner.shape, runner.arena).allocate(6000)
+    assert slot is not None
+
+    def length(count: int, position: int) -> int:
+        places = list(range(position, position + count))
+        found = runner.bucket(Step([1] * count, places, [Segment(0, count, position, slot)]))
+        assert found is not None
+        return found.length
+
+    assert length(1, 0) == length(2, 4094) == 4096
+    assert length(1, 4096) == length(9, 0) == 8192
+
+
 def test_what_would_read_too_much_is_handed_on() -> None:
     runner = graphs("exaone")
     rows = Rows(runner, [300, 200])
