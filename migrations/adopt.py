@@ -62,7 +62,7 @@ def _candidate(
     vector = next(column for column in columns if column.name == vector_name)
     width = re.search(r"\((\d+)\)", vector.type)
     keys = _keys(connection, schema, table)
-    texts = _texts(connection, schema, table, columns)
+    texts = _texts(connection, schema, table, [c for c in columns if c.name not in keys])
     metadata = [column.name for column in columns if column.type == "jsonb"]
     dimensions = int(width[1]) if width else 0
     settings = {
@@ -99,7 +99,8 @@ def _keys(connection: psycopg.Connection[Any], schema: str, table: str) -> list[
 def _texts(
     connection: psycopg.Connection[Any], schema: str, table: str, columns: Sequence[Column]
 ) -> list[str]:
-    """The text columns, the one with the longest texts first: that is most likely embedded."""
+    """The text among these columns, the one with the longest texts first: that is most likely
+    embedded. A key is not asked for; as text it may be longer than a short document."""
     names = [column.name for column in columns if column.type.startswith(_TEXTS)]
     lengths: list[tuple[float, str]] = []
     for name in names:

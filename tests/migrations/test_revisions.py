@@ -308,6 +308,24 @@ def test_adopt_proposes_the_settings(app: App) -> None:
     assert "other text columns: name" in lines
 
 
+def test_adopt_does_not_take_a_key_for_the_text(app: App) -> None:
+    """LangChain's PGVector: ids are text, and longer than short documents."""
+    app.rows(
+        "create table langchain_pg_embedding (id varchar primary key, collection_id uuid, "
+        "embedding vector(512), document varchar, cmetadata jsonb)"
+    )
+    app.rows(
+        "insert into langchain_pg_embedding (id, document) "
+        "select gen_random_uuid()::text, 'short' from generate_series(1, 5)"
+    )
+    with Database(app.settings()).connect() as connection:
+        found = {c.table: c for c in adopt(connection, "sllm")}["langchain_pg_embedding"]
+    assert found.settings["VECTOR_ID_COLUMN"] == "id"
+    assert found.settings["VECTOR_TEXT_COLUMNS"] == "document"
+    assert found.settings["VECTOR_METADATA_COLUMN"] == "cmetadata"
+    assert not found.warnings
+
+
 def test_apps_with_their_own_sql_ask_for_the_nearest(app: App) -> None:
     prepared(app, 30)
     backfill(app)
