@@ -1,9 +1,10 @@
-"""What a resume costs: from the start of a process to its first step, fresh and resumed.
+"""What a resume costs: CPU time from the start of a process to its first step, fresh and resumed,
+and what it costs a step to save.
 
     python -m bench.finetune.resume [--rounds 3]
 
 Trains on the demo checkpoint with a checkpoint after every step, is killed at step 20, and starts
-again. Also the time of a step that saves.
+again; beside it a training that does not save. One thread each, medians.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
+from collections import defaultdict
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from finetune.demo.artifacts import EXAONE_DEMO
 from finetune.demo.inquiries import inquiries
@@ -28,16 +31,20 @@ KILLED_AT = 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=3)
-    fresh, resumed, saving = [], [], []
+    seconds = defaultdict(list)
     for _ in range(parser.parse_args().rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            _write(Path(folder) / "train.jsonl")
-            fresh.append(_first_step(Path(folder), after=0, until=KILLED_AT))
-            saving.append(_step_seconds(Path(folder)))
-            resumed.append(_first_step(Path(folder), after=KILLED_AT - 2, until=KILLED_AT + 1))
-    print(f"fresh:   {statistics.median(fresh):.2f} s from start to the first step")
-    print(f"resumed: {statistics.median(resumed):.2f} s")
-    print(f"a step that saves: {statistics.median(saving):.2f} s")
+        for saves in (True, False):
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place)
+                _write(folder / "train.jsonl")
+                start, each = _trained(folder, until=KILLED_AT, saves=saves)
+                seconds["a step that saves" if saves else "a step"].append(each)
+                if saves:
+                    seconds["fresh, to the first step"].append(start)
+                    again, _each = _trained(folder, until=KILLED_AT + 2, saves=True)
+                    seconds["resumed, to the first step"].append(again)
+    for name, values in seconds.items():
+        print(f"{name}: {statistics.median(values):.3f} CPU seconds ({len(values)} runs)")
 
 
 def _write(path: Path) -> None:
@@ -45,8 +52,9 @@ def _write(path: Path) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _first_step(folder: Path, *, after: int, until: int) -> float:
-    """Seconds from the start of the process to its first step beyond `after`; killed at `until`."""
+def _trained(folder: Path, *, until: int, saves: bool) -> tuple[float, float]:
+    """CPU seconds of a process until its first step is in the journal, and of each one after it
+    until `until`, where it is killed."""
     journal = folder / "run" / "metrics.jsonl"
     began = time.time()
     process = subprocess.Popen(
@@ -54,26 +62,32 @@ def _first_step(folder: Path, *, after: int, until: int) -> float:
             sys.executable, "-m", "provider.cli", "finetune", "train", "--resume",
             "--base", str(EXAONE_DEMO), "--data", str(folder / "train.jsonl"),
             "--output", str(folder / "run"), "--method", "lora", "--device", "cpu",
-            "--precision", "fp32", "--save-steps", "1", "--eval-share", "0",
+            "--precision", "fp32", "--save-steps", "1" if saves else "1000", "--eval-share", "0",
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    while process.poll() is None and not _reached(journal, until, began):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    new = [e["time"] for e in _entries(journal) if e["time"] > began and e["step"] > after]
-    return min(new) - began
+    try:
+        first, at = _seen(process, journal, began, 0)
+        last, end = _seen(process, journal, began, until)
+    finally:
+        process.kill()
+        process.wait()
+    return at, (end - at) / max(last - first, 1)
 
 
-def _reached(journal: Path, step: int, began: float) -> bool:
-    return any(e["step"] >= step and e["time"] > began for e in _entries(journal))
-
-
-def _step_seconds(folder: Path) -> float:
-    times = [entry["time"] for entry in _entries(folder / "run" / "metrics.jsonl")]
-    return statistics.median(b - a for a, b in pairwise(times))
+def _seen(
+    process: subprocess.Popen[bytes], journal: Path, began: float, step: int
+) -> tuple[int, float]:
+    """The step that the process has taken once it is at least `step`, and its CPU time by then."""
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        taken = [entry["step"] for entry in _entries(journal) if entry["time"] > began]
+        if taken and max(taken) >= step:
+            used = watched.cpu_times()
+            return int(max(taken)), float(used.user + used.system)
+        time.sleep(0.01)
+    raise SystemExit(f"the training ended with {process.returncode} before step {step}")
 
 
 def _entries(journal: Path) -> list[dict[str, float]]:

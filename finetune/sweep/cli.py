@@ -23,6 +23,9 @@ def sweep(config: Path, report: bool, dry_run: bool) -> None:
 
     Stopped by a signal, a time limit or kill -9, the same command goes on where it was.
     """
+    from finetune.train.quiet import quiet
+
+    quiet()
     started = time.monotonic()
     try:
         settled = load_sweep(config)
@@ -50,9 +53,6 @@ def _list(settled: Sweep) -> None:
 
 
 def _train_all(settled: Sweep, started: float) -> bool:
-    from finetune.train.quiet import quiet
-
-    quiet()
     for number, point in enumerate(settled.points, 1):
         click.echo(f"\n[{number}/{len(settled.points)}] {point.name}")
         _mix(settled, point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -184,7 +185,16 @@ def _say_how_to_serve_all(config: TrainConfig, agents: list[str]) -> None:
         link = folder / agent
         if not link.is_symlink() and not link.exists():
             _linked(link, Path("..") / agent / "adapter")
-    _echo(f"\nServe all of them:\n  LOCAL_LLM_ADAPTERS={folder.resolve()} sllm serve")
+    base = Path(config.base).expanduser()
+    settings = {
+        "LLM_PROVIDER": "local",
+        "LOCAL_LLM_MODEL_PATH": str(base.resolve()) if base.is_dir() else config.base,
+        **({"LOCAL_LLM_REVISION": config.revision} if config.revision else {}),
+        **({"LOCAL_LLM_QUANTIZATION": "nf4"} if config.method == "qlora" else {}),
+        "LOCAL_LLM_ADAPTERS": str(folder.resolve()),
+    }
+    stated = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    _echo(f"\nServe all of them:\n  {stated} sllm serve")
 
 
 def _linked(link: Path, target: Path) -> None:

@@ -146,6 +146,8 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
 def parse_config(stated: Mapping[str, Any], path: Path | None = None) -> TrainConfig:
     """`stated` as a config. Raises `ConfigurationError` naming key, value and the way out."""
     where = str(path) if path else "The configuration"
+    if {"train", "vary"} <= set(stated):
+        raise ConfigurationError(f"{where} is a sweep's file; run it by `sllm finetune sweep`.")
     for key in stated:
         if key not in TrainConfig.model_fields:
             raise ConfigurationError(f"{where}: {unknown_key(str(key), TrainConfig.model_fields)}")

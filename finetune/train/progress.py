@@ -127,6 +127,7 @@ class Record(TrainerCallback):
             if not no_room(run, error):
                 raise
             shutil.rmtree(fresh, ignore_errors=True)
+            self._trainer.tell(f"The best state, of step {step}, could not be kept ({error}).")
             return
         (best / SEAL).unlink(missing_ok=True)
         shutil.rmtree(best, ignore_errors=True)

@@ -58,7 +58,7 @@ def run(plan: Plan, base: Checkpoint, *, started: float, say: Say = print) -> Ou
     began = time.monotonic()
     start = _start(plan, say)
     model: Any = add_adapter(base.model, config)
-    trainer = _trainer(plan, base, model)
+    trainer = _trainer(plan, base, model, say)
     first = bool(trainer.is_world_process_zero())
     journal = Journal(output, write=first)
     begins = checkpoints.step_of(start) if start else 0
@@ -158,7 +158,7 @@ def _start(plan: Plan, say: Say) -> Path | None:
     return start
 
 
-def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
+def _trainer(plan: Plan, base: Checkpoint, model: Any, say: Say = print) -> AdapterTrainer:
     config = plan.config
     train = dataset(plan.train, config.max_length if config.packing else None)
     held_out = None
@@ -172,6 +172,7 @@ def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
         group=rows_of_a_step(config, world_size()) if config.group_by_length else None,
         keep=config.keep,
         row_lengths=lengths,
+        say=say,
         model=model,
         args=arguments(
             config,
@@ -190,6 +191,11 @@ def _trainer(plan: Plan, base: Checkpoint, model: Any) -> AdapterTrainer:
 
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _last(output: Path) -> str:
+    found, _ = checkpoints.newest(output)
+    return found.name if found else "no checkpoint"
 
 
 def _publish(
@@ -216,8 +222,8 @@ def _publish(
         if not no_room(output, error):
             raise
         raise ConfigurationError(
-            f"The adapter could not be written to {output / ADAPTER} ({error}); the last "
-            "checkpoint is there; free space and start again with --resume."
+            f"The adapter could not be written to {output / ADAPTER} ({error}); what is there is "
+            f"{_last(output)}; free space and start again with --resume."
         ) from error
     finally:
         checkpoints.discard(last)

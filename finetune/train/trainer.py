@@ -38,7 +38,8 @@ class AdapterTrainer(SFTTrainer):
     """`order_seed` decides the order of the rows, `group` gives each step rows of similar length,
     `keep` is how many checkpoints stay. Datasets and batches are those of `finetune.train.rows`.
 
-    `unsaved` is the reason why the last checkpoint could not be written, None if it was.
+    `unsaved` is the reason why the last checkpoint could not be written, None if it was; `say` is
+    told so at once.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class AdapterTrainer(SFTTrainer):
         group: int | None,
         keep: int,
         row_lengths: list[int],
+        say: Callable[[str], None] = print,
         **options: Any,
     ) -> None:
         self._order = EpochSampler(row_lengths, order_seed, group)
         self._keep = keep
         self.tokens_seen = 0
         self.unsaved: str | None = None
+        self._say = say
         super().__init__(**options)
         self.add_callback(_Epochs(self._order))
         base = self.adapted.get_base_model()
@@ -166,6 +169,14 @@ class AdapterTrainer(SFTTrainer):
         self.accelerator.wait_for_everyone()  # a launcher ends the others once one of them has left
         why = failed or "in another process"
         self.unsaved = f"{folder.name} could not be written ({why})" if lost else None
+        if self.unsaved:
+            self.tell(f"{self.unsaved}; training goes on without it.")
+
+    def tell(self, line: str) -> None:
+        """Above the progress bar, by the first process."""
+        if self.is_world_process_zero():
+            with tqdm.external_write_mode():
+                self._say(line)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The adapter alone: the base has not changed, and its tokenizer is the base's."""

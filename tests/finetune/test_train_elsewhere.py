@@ -6,6 +6,7 @@ import pytest
 
 from finetune.train.config import TrainConfig, parse_config
 from finetune.train.elsewhere import _THEIRS, _WHY, unknown_key
+from provider.errors import ConfigurationError
 
 NEEDED = {"base": "b", "data": "d", "output": "o"}
 
@@ -47,3 +48,8 @@ def test_all_layers_have_pefts_name_too(value: object) -> None:
 
 def test_a_rate_without_a_dot_is_a_number() -> None:
     assert parse_config({**NEEDED, "learning_rate": "2e-4"}).learning_rate == 2e-4  # YAML's text
+
+
+def test_a_sweeps_file_is_told_where_it_belongs() -> None:
+    with pytest.raises(ConfigurationError, match="is a sweep's file; run it by `sllm finetune sw"):
+        parse_config({"train": NEEDED, "vary": {"r": [1]}})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner, Result
+from filelock import FileLock
 
 from finetune.train.checkpoints import listed, step_of
 from finetune.train.cli import train
@@ -153,3 +154,13 @@ def test_a_run_begun_before_bases_were_noted_still_goes_on(tmp_path: Path) -> No
     del noted["base"], noted["eval_sha256"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(noted))
     assert "is finished already" in run(tmp_path, "--resume", max_steps=2).output
+
+
+def test_two_trainings_in_one_output_take_turns(tmp_path: Path) -> None:
+    training.write_data(tmp_path, 20)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):  # as another process holds it
+        refused = run(tmp_path, max_steps=1)
+    assert refused.exit_code == 1
+    assert f"Another process trains in {tmp_path / 'run'}; wait for it" in refused.output
+    assert run(tmp_path, max_steps=1).exit_code == 0

@@ -156,7 +156,11 @@ def test_max_hours_stops_before_they_are_over_and_a_full_disk_costs_one_checkpoi
         ["bash", "-c", f"ulimit -f 40; trap '' XFSZ; exec {flags}"],  # files of 40 KiB at most
         capture_output=True, text=True, env=training.environment(), timeout=240, check=False,
     )  # fmt: skip
-    assert "could not be written" in limited.stdout + limited.stderr
+    said = limited.stdout + limited.stderr
+    for step in (2, 3, 4):  # told when it happens, not after the night
+        assert f"checkpoint-{step} could not be written" in limited.stdout
+    assert "The best state, of step 4, could not be kept" in said
+    assert f"what is there is {kept.name}; free space" in limited.stderr
     assert "Traceback" not in limited.stderr
     assert newest(tmp_path / "run") == (kept, {})
     done = training.train(tmp_path, "--resume")
