@@ -127,7 +127,7 @@ RESPONSE = obj(
         "service_tier": const("default"),
         "store": {"type": "boolean"},
         "temperature": _NUMBER,
-        "text": obj({"format": _FORMAT, "verbosity": const("medium")}),
+        "text": obj({"format": _FORMAT, "verbosity": {"enum": ["low", "medium", "high"]}}),
         "tool_choice": {"anyOf": [STRING, {"type": "object"}]},
         "tools": array(_TOOL),
         "top_logprobs": COUNT,

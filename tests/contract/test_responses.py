@@ -339,7 +339,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "conversation": ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
     "prompt": ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_parameter"),
     "effort": ({"reasoning": {"effort": "low"}}, "reasoning.effort", "unsupported_value"),
-    "verbosity": ({"text": {"verbosity": "low"}}, "text.verbosity", "unsupported_value"),
+    "verbosity": ({"text": {"verbosity": "max"}}, "text.verbosity", "invalid_value"),
     "built-in": ({"tools": [{"type": "web_search"}]}, "tools[0]", "unsupported_parameter"),
     "custom": (
         {"tools": [{"type": "custom", "name": "x"}]}, "tools[0]", "unsupported_parameter"

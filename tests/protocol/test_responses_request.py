@@ -108,6 +108,16 @@ def test_instructions_come_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("verbosity", "more"), [("low", "Keep the answer short."), ("high", "Answer in detail.")]
+)
+def test_verbosity_is_asked_for(verbosity: str, more: str) -> None:
+    text = {"verbosity": verbosity}
+    assert chat(text=text)["messages"][0] == {"role": "system", "content": more}
+    asked = chat(text=text, instructions="Be kind.")["messages"]
+    assert asked[0] == {"role": "system", "content": f"Be kind.\n\n{more}"}
+
+
+@pytest.mark.parametrize(
     ("items", "messages"),
     [
         ([USER], [USER]),

@@ -40,8 +40,13 @@ def chat_body(request: ResponsesRequest, said: Sequence[Turn]) -> dict[str, Any]
 
 
 def chat_instructions(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    text = body.get("instructions")
+    wanted = _LENGTHS.get((body.get("text") or {}).get("verbosity"))
+    text = "\n\n".join(filter(None, [body.get("instructions"), wanted]))
     return [{"role": "system", "content": text}] if text else []
+
+
+_LENGTHS = {"low": "Keep the answer short.", "high": "Answer in detail."}
+"""What the other values of `verbosity` than `medium` ask for."""
 
 
 def chat_format(body: Mapping[str, Any]) -> dict[str, Any] | None:

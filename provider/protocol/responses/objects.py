@@ -56,7 +56,10 @@ class Head:
             "service_tier": "default",
             "store": self.request.store,
             "temperature": body.get("temperature", 1.0),
-            "text": {"format": _format(text.get("format")), "verbosity": "medium"},
+            "text": {
+                "format": _format(text.get("format")),
+                "verbosity": text.get("verbosity") or "medium",
+            },
             "tool_choice": body.get("tool_choice", "auto"),
             "tools": [shown(tool) for tool in body.get("tools", ())],
             "top_logprobs": body.get("top_logprobs", 0),

@@ -115,7 +115,10 @@ FORMAT = Tagged(
 TEXT = Object(
     {
         "format": _honoured(FORMAT),
-        "verbosity": _refused(OneOf(("low", "medium", "high")), NO_STYLE, "medium"),
+        "verbosity": _honoured(
+            OneOf(("low", "medium", "high")),
+            "`low` and `high` ask for it in the system message. (`gpt-4o-mini` takes `medium`.)",
+        ),
     }
 )
 
