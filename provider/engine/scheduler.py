@@ -117,8 +117,9 @@ class Scheduler:
 
     def _count_cached(self, answer: Answer) -> None:
         if answer.index == 0 and not answer.resumed:
-            answer.job.cached = answer.computed
-            self._stats.cached_tokens += answer.computed
+            # What a grammar is certain of stands behind the prompt, and may be in the cache, too.
+            answer.job.cached = min(answer.computed, answer.prompt)
+            self._stats.cached_tokens += answer.job.cached
 
     def _choose(self) -> Chosen:
         """Who takes part in the next step with how many pending tokens."""

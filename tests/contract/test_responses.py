@@ -149,6 +149,8 @@ async def test_required_is_a_call(client: Any) -> None:
     assert answer.output_text == ""
     streamed = await events_of(client, **request)
     check_calls(streamed[-1].response.output)
+    again = streamed[-1].response.usage  # the prompt is in the cache by now, and no more of it
+    assert again.input_tokens_details.cached_tokens <= again.input_tokens
 
 
 async def test_named_is_that_call(client: Any) -> None:
