@@ -90,8 +90,10 @@ class Job:
         """Work until no range is left (or `stop` is set), then return what was done.
 
         Raises the embedder's error when it fails for good, and `ConfigurationError` when the
-        budget is spent or the database stays away; what was written stays, a later run resumes.
+        budget is spent, the database stays away, or there is a pooler in transaction mode before
+        it; what was written stays, a later run resumes.
         """
+        self.database.check_sessions()
         with self.database.connect(autocommit=True) as connection:
             chunks.cut(connection, self.source, self.space)
         if workers == 1:

@@ -215,7 +215,7 @@ def sync(space: str | None, follow: bool) -> None:
     settings = _settings()
     database = Database(settings)
     with database.connect() as connection:
-        found = run(connection, catalog.load(settings))
+        found = run(connection, catalog.load_whole(settings))
     database.close()
     live = [one.name for one in found.spaces if one.state != "retired"]
     names = [found.space(space).name] if space else live
@@ -328,7 +328,7 @@ def _job(settings: Settings, space: str | None) -> tuple[Job, Any]:
 
     database = Database(settings)
     with database.connect() as connection:
-        found = run(connection, catalog.load(settings))
+        found = run(connection, catalog.load_whole(settings))
     chosen = found.space(space or _other(settings))
     embedder = embedding.from_settings(settings)(chosen.provider)
     return Job(database, found.source, chosen, embedder), found

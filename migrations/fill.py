@@ -62,6 +62,8 @@ def fill(
             if chunks.progress(connection, job.source, job.space).chunks_left == 0:
                 say("rows that changed meanwhile")
                 enqueue_missing(connection, job.source, job.space)
+                if enqueue_orphans(connection, job.source, job.space):
+                    drained.add(_drainer(connection, job).catch_up())
         if not _caught_up(job, found).ready:
             return Filled(tally, drained, _count(job, found), indexed=False)
         _mark_filled(job)
@@ -122,6 +124,26 @@ def enqueue_missing(connection: psycopg.Connection[Any], source: Source, space: 
         documents=source.relation,
         id=source.id,
         vector=vector,
+    )
+    return connection.execute(statement).rowcount
+
+
+def enqueue_orphans(connection: psycopg.Connection[Any], source: Source, space: Space) -> int:
+    """Queue vectors whose document went without a trigger (a partition that was dropped): the
+    worker finds no document and removes them."""
+    if not space.side:
+        return 0
+    statement = sql.SQL(
+        "insert into {queue} (space_id, row_id) select {space}, v.row_id from {side} v "
+        "where not exists (select from {documents} d where d.{id} = v.row_id) "
+        "and not exists (select from {queue} q where q.space_id = {space} "
+        "and q.row_id = v.row_id)"
+    ).format(
+        queue=source.own("queue"),
+        space=sql.Literal(space.id),
+        side=source.own(space.relation),
+        documents=source.relation,
+        id=source.id,
     )
     return connection.execute(statement).rowcount
 

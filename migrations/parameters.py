@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from provider.errors import ConfigurationError
 from provider.settings import Settings
 from provider.vectors.database import Capabilities
-from provider.vectors.source import Source, split_table
+from provider.vectors.source import Source
 from provider.vectors.spaces import MOST_INDEXED, OPERATOR_CLASSES, Identity, Storage
 
 
@@ -109,6 +109,17 @@ class Parameters:
         return self.source.id_type
 
     @property
+    def key_type(self) -> str:
+        """The type for columns of ours that hold keys, with the key's collation."""
+        return self.source.key_type.replace(":", "\\:")
+
+    @property
+    def has_virtual_text(self) -> bool:
+        """Whether a text column is computed when it is read (PostgreSQL 18)."""
+        found = [self.source.column(name) for name in self.source.text_columns]
+        return any(column is not None and column.generated == "v" for column in found)
+
+    @property
     def texts(self) -> list[str]:
         return [identifier(column) for column in self.source.text_columns]
 
@@ -180,14 +191,14 @@ def shortened(name: str, limit: int = 63) -> str:
     return f"{name.encode()[: limit - 9].decode(errors='ignore')}_{digest}"
 
 
-def check(settings: Settings, found: Capabilities) -> None:
+def check(settings: Settings, found: Capabilities, table_schema: str) -> None:
     """Raise `ConfigurationError` for settings that this database cannot do."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", settings.vector_schema):
         raise ConfigurationError(
             f"VECTOR_SCHEMA={settings.vector_schema!r} cannot be used: expected lower-case "
             "letters, digits and underscores."
         )
-    if settings.vector_schema in {"public", split_table(settings.vector_table)[0]}:
+    if settings.vector_schema in {"public", table_schema}:
         raise ConfigurationError(
             f"VECTOR_SCHEMA={settings.vector_schema!r} cannot be used: an app's tables and its own "
             "alembic_version live there; expected a schema for our tables alone, such as sllm."

@@ -54,6 +54,8 @@ def _of_the_database(error: Exception) -> str | None:
         return None
     if isinstance(cause, psycopg.errors.DiskFull):
         way_out = "Free some space, then repeat it; what was committed stays."
+    elif "to create extension" in str(cause):
+        way_out = "As a superuser run in this database: CREATE EXTENSION vector; then repeat it."
     elif isinstance(cause, psycopg.errors.InsufficientPrivilege):
         way_out = "Run it as the owner of the table, or grant what is missing."
     elif isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):

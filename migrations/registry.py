@@ -30,7 +30,8 @@ _LOCK_TIMEOUT = "200ms"
 
 
 def register(target: Target) -> list[str]:
-    """Make the spaces of the target that are not in the registry yet; returns their names."""
+    """Make the spaces of the target that are not in the registry yet; returns their names. Rights
+    and policies of the table as they are now go over to the side tables."""
     source = target.parameters.source
     made: list[str] = []
     database = connected(target)
@@ -41,6 +42,10 @@ def register(target: Target) -> list[str]:
             if space.identity.name not in known:
                 _create(one, source, space)
                 made.append(space.identity.name)
+        grant = sql.SQL("select {}()").format(source.own("grant_access"))
+        for attempt in _patiently():
+            with attempt:
+                one.execute(grant)
     return made
 
 

@@ -139,13 +139,8 @@ def alone(database: Database, schema: str, patience: float) -> Iterator[None]:
     lock would belong to nobody), and when the lock is not free within `patience` seconds.
     """
     key = f"sllm migrate {schema}"
+    database.check_sessions()
     with database.connect(autocommit=True) as connection:
-        sessions = {_one(connection, "select pg_backend_pid()") for _ in range(3)}
-        if len(sessions) > 1:
-            raise ConfigurationError(
-                "DATABASE_URL goes through a pooler in transaction mode; migrations need a session "
-                "of their own. Use the database's direct address."
-            )
         deadline = time.monotonic() + patience
         while not _one(connection, "select pg_try_advisory_lock(hashtextextended(%s, 0))", key):
             if time.monotonic() > deadline:

@@ -67,7 +67,7 @@ def status(settings: Settings) -> Status:
     try:
         revision = runner.current(database, settings.vector_schema)
         with database.connect(autocommit=True) as connection:
-            found = run(connection, catalog.load(settings))
+            found = run(connection, catalog.load_whole(settings))
             table = f"{found.source.table_schema}.{found.source.table}"
             count = sql.SQL("select count(*) from {}").format(found.source.relation)
             row = connection.execute(count).fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -68,10 +69,12 @@ class Target:
         with database.connect() as connection:
             found = _capabilities(connection)
             there = run(connection, source.inspect(settings))
-            table = there or source.planned(settings)
+            schema, _ = run(connection, source.located(settings))
+            table = there or source.planned(settings, schema)
             known = _known_spaces(connection, table)
             rows = _estimated_rows(connection, table)
-        p.check(settings, found)
+        p.check(settings, found, table.table_schema)
+        source.check_whole(table)
         made = _parameters(settings, found, table, known, make, adopted=there is not None)
         index_settings = _index_settings(
             made, rows, embedded=database.embedded, limit=settings.vector_index_memory_mb
@@ -113,7 +116,9 @@ def _capabilities(connection: Connection[object]) -> Capabilities:
                 "unset DATABASE_URL for the embedded one."
             )
         version = tuple(int(part) for part in str(available[0]).split("."))  # type: ignore[index]
-        return Capabilities(connection.info.server_version // 10000, version, "public")
+        home = "select coalesce(to_regnamespace('extensions')::text, current_schema(), 'public')"
+        schema = str(connection.execute(home).fetchone()[0])  # type: ignore[index]
+        return Capabilities(connection.info.server_version // 10000, version, schema)
     return run(connection, database.capabilities())
 
 
@@ -147,10 +152,16 @@ def _index_settings(
     nobody queues behind it. The graph must fit into maintenance_work_mem, or the build is three
     times slower. One processor stays with the apps.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    limit = limit or (memory // 4 if embedded else MEMORY_ELSEWHERE)
+    limit = limit or (_memory() // 4 if embedded else MEMORY_ELSEWHERE)
     workers = max(0, min(7, (os.cpu_count() or 1) - 2)) if embedded else 2
     return _patient(max(64, min(index_memory(made, rows), limit)), workers)
+
+
+def _memory() -> int:
+    """Of this machine, in MiB."""
+    if sys.platform == "win32":
+        raise NotImplementedError("the embedded server does not run there")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
 def _patient(memory: int, workers: int) -> list[tuple[str, str]]:

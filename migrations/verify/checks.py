@@ -128,8 +128,9 @@ def _vectors(subject: Subject) -> list[Check]:
     low, high, zeros, broken = subject.one(
         "select min(n), max(n), count(*) filter (where n < 1e-6), "
         "count(*) filter (where n = 'NaN' or n = 'Infinity') from (select "
-        "sqrt(greatest(0, -({vector} <#> {vector}))) as n from {rows} v "
-        "where {vector} is not null) lengths"
+        "sqrt(greatest(0, -({vector} {product} {vector}))) as n from {rows} v "
+        "where {vector} is not null) lengths",
+        product=subject.space.operation("<#>"),
     )
     lengths = "no vectors" if low is None else f"lengths from {low:.4f} to {high:.4f}"
     unit = low is not None and abs(low - 1) < 1e-2 and abs(high - 1) < 1e-2

@@ -47,7 +47,7 @@ def _blocks(subject: Subject) -> Iterator[tuple[list[Any], Matrix]]:
         "select {key}, {send}({vector}) from {rows} v where {vector} is not null"
     ).format(
         key=subject.key,
-        send=sql.Identifier(f"{subject.space.element}_send"),
+        send=sql.Identifier(subject.space.extension_schema, f"{subject.space.element}_send"),
         vector=subject.vector,
         rows=subject.rows,
     )

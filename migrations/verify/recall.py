@@ -84,10 +84,11 @@ def through_index(subject: Subject, vector: Stored, ef_search: int) -> list[tupl
 
 
 def _uses_index(subject: Subject, vector: Stored) -> bool:
-    operator = sql.SQL(subject.space.operator)
     explain = sql.SQL(
         "explain select {key} from {rows} v order by {vector} {operator} %s limit 10"
-    ).format(key=subject.key, rows=subject.rows, vector=subject.vector, operator=operator)
+    ).format(
+        key=subject.key, rows=subject.rows, vector=subject.vector, operator=subject.space.operator
+    )
     with subject.connection.transaction():
         subject.connection.execute("set local enable_seqscan = off", prepare=False)
         plan = subject.connection.execute(explain, [vector], prepare=False).fetchall()

@@ -53,7 +53,7 @@ def verify(
     with ExitStack() as stack:
         stack.callback(database.close)
         connection = stack.enter_context(database.connect(autocommit=True))
-        found = run(connection, catalog.load(settings))
+        found = run(connection, catalog.load_whole(settings))
         space = found.space(name)
         subject = Subject(connection, found, space, make(space.provider))
         results = checks.all_of(subject, options.again)

@@ -39,7 +39,7 @@ CREATE TABLE {p.schema}.embedding_spaces (
     filled_at timestamptz, verified_at timestamptz, last_used_at timestamptz);
 CREATE TABLE {p.schema}.queue (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    space_id smallint NOT NULL, row_id {p.id_type} NOT NULL,
+    space_id smallint NOT NULL, row_id {p.key_type} NOT NULL,
     enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     not_before timestamptz NOT NULL DEFAULT '-infinity',
     claimed_by integer, lease_until timestamptz NOT NULL DEFAULT '-infinity',
@@ -49,13 +49,13 @@ ALTER TABLE {p.schema}.queue SET (autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1);
 CREATE TABLE {p.schema}.backfill_chunks (
     space_id smallint NOT NULL, chunk integer NOT NULL,
-    first_id {p.id_type} NOT NULL, last_id {p.id_type} NOT NULL, done_to {p.id_type},
+    first_id {p.key_type} NOT NULL, last_id {p.key_type} NOT NULL, done_to {p.key_type},
     rows integer NOT NULL, rows_done integer NOT NULL DEFAULT 0,
     done boolean NOT NULL DEFAULT false,
     claimed_by integer, lease_until timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (space_id, chunk));
 CREATE TABLE {p.schema}.dead_letters (
-    space_id smallint NOT NULL, row_id {p.id_type} NOT NULL, content_hash bytea NOT NULL,
+    space_id smallint NOT NULL, row_id {p.key_type} NOT NULL, content_hash bytea NOT NULL,
     reason text NOT NULL, failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (space_id, row_id));
 CREATE TABLE {p.schema}.events (
@@ -68,6 +68,11 @@ CREATE FUNCTION {p.schema}.content_hash(content text) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $f$ SELECT substring(sha256(convert_to(content, 'UTF8')) FOR 16) $f$
 """
+
+EXTENSION = (
+    "(SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+    "WHERE e.extname = 'vector')"
+)
 
 CREATE_SPACE = """
 CREATE FUNCTION {p.schema}.create_space(
@@ -82,52 +87,73 @@ BEGIN
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
         CASE WHEN $9 = 'app_column' THEN 'ready' ELSE 'filling' END) RETURNING id INTO made;
     IF $9 = 'side_table' THEN
-        EXECUTE format('CREATE TABLE {p.schema}.%I (row_id {p.id_type} PRIMARY KEY, '
-            'embedding {p.extension}.%I(%s) NOT NULL, content_hash bytea NOT NULL, '
-            'embedded_at timestamptz NOT NULL DEFAULT now())', $10, $6, $5);
+        EXECUTE format('CREATE TABLE {p.schema}.%I (row_id {p.key_type} PRIMARY KEY, '
+            'embedding %I.%I(%s) NOT NULL, content_hash bytea NOT NULL, '
+            'embedded_at timestamptz NOT NULL DEFAULT now())', $10, {extension}, $6, $5);
     END IF;
     PERFORM {p.schema}.grant_access();
     RETURN made;
 END $f$
 """
 
-# Whoever may read or change the app's table may do the same with its vectors.
+# Whoever may read or change the app's table may do the same with its vectors. Where row-level
+# security decides who sees a document, it decides who sees its vectors. Run again by every upgrade.
 GRANT_ACCESS = """
 CREATE FUNCTION {p.schema}.grant_access() RETURNS void LANGUAGE plpgsql AS $f$
-DECLARE g record;
+DECLARE g record; side record; secured boolean;
 BEGIN
-    FOR g IN
-        SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END role
-        FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
-        LEFT JOIN pg_roles r ON r.oid = a.grantee
-        WHERE c.oid = {p.table_literal}::regclass AND a.privilege_type = 'SELECT'
-          AND a.grantee <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    SELECT relrowsecurity INTO secured FROM pg_class WHERE oid = {p.table_literal}::regclass;
+    FOR side IN
+        SELECT s.relation, c.relrowsecurity FROM {p.schema}.embedding_spaces s JOIN pg_class c
+        ON c.oid = to_regclass(format('{p.schema}.%I', s.relation))
+        WHERE s.storage = 'side_table' AND s.state <> 'retired'
     LOOP
-        EXECUTE format('GRANT USAGE ON SCHEMA {p.schema} TO %s', g.role);
-        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA {p.schema} TO %s', g.role);
+        IF secured AND NOT side.relrowsecurity THEN
+            EXECUTE format('CREATE POLICY of_its_document ON {p.schema}.%I '
+                'USING ({p.schema}.visible(row_id))', side.relation);
+            EXECUTE format('ALTER TABLE {p.schema}.%I ENABLE ROW LEVEL SECURITY', side.relation);
+        ELSIF side.relrowsecurity AND NOT secured THEN
+            EXECUTE format('ALTER TABLE {p.schema}.%I DISABLE ROW LEVEL SECURITY', side.relation);
+            EXECUTE format('DROP POLICY of_its_document ON {p.schema}.%I', side.relation);
+        END IF;
     END LOOP;
     FOR g IN
-        SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END role,
-               s.relation
+        SELECT a.privilege_type, s.relation,
+               CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END role
         FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
         LEFT JOIN pg_roles r ON r.oid = a.grantee
         CROSS JOIN {p.schema}.embedding_spaces s
-        WHERE c.oid = {p.table_literal}::regclass AND a.privilege_type = 'INSERT'
+        WHERE c.oid = {p.table_literal}::regclass AND a.privilege_type IN ('SELECT', 'INSERT')
           AND a.grantee <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
           AND s.storage = 'side_table' AND s.state <> 'retired'
     LOOP
-        EXECUTE format('GRANT INSERT, UPDATE, DELETE ON {p.schema}.%I TO %s',
-            g.relation, g.role);
+        IF g.privilege_type = 'SELECT' THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA {p.schema} TO %s', g.role);
+            EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA {p.schema} TO %s', g.role);
+            EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {p.schema} TO %s', g.role);
+        ELSE
+            EXECUTE format('GRANT INSERT, UPDATE, DELETE ON {p.schema}.%I TO %s',
+                g.relation, g.role);
+        END IF;
     END LOOP;
 END $f$
 """
 
+# For the policies of side tables. Not SQL, which would be inlined and planned as a hash of all
+# documents; a search asks about the few rows that the index proposes.
+VISIBLE = """
+CREATE FUNCTION {p.schema}.visible(row_id {p.id_type}) RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $f$ BEGIN RETURN EXISTS (SELECT FROM {p.table} d WHERE d.{p.id} = $1); END $f$
+"""
+
 # The triggers run with their owner's rights: an app's role needs none on the queue. Their search
-# path is pinned and holds the extension's schema, without which `vector = vector` is unknown.
+# path is pinned. Nothing in them names the extension's schema: an app's writes go on when a DBA
+# moves the extension.
 # The setting sllm.written names the spaces that the current transaction has itself written.
 TOUCHED = """
 CREATE OR REPLACE FUNCTION {p.schema}.touched_{event}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {p.extension}, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE space record; written text[] :=
     string_to_array(coalesce(current_setting('sllm.written', true), ''), ',');
 BEGIN
@@ -223,8 +249,9 @@ AS $f$ UPDATE {p.schema}.embedding_spaces SET last_used_at = now(),
 NEAREST = """
 CREATE FUNCTION {p.schema}.nearest(query {p.extension}.vector, k integer DEFAULT 10,
     space text DEFAULT NULL) RETURNS TABLE (id {p.id_type}, distance double precision)
-LANGUAGE plpgsql ROWS 10 SET search_path = pg_catalog, {p.extension}, pg_temp AS $f$
-DECLARE found record; operator text; known text;
+LANGUAGE plpgsql ROWS 10 SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE found record; operator text; known text; vector text; extension name := {extension};
+    width integer;
 BEGIN
     SELECT * INTO found FROM {p.schema}.embedding_spaces s WHERE s.state <> 'retired'
         AND s.name = coalesce(space, current_setting('sllm.space', true));
@@ -235,22 +262,27 @@ BEGIN
             current_setting('sllm.space', true), 'set') USING HINT = 'Set sllm.space to one of '
             || known || ', for example options=-c%20sllm.space=NAME in the connection string.';
     END IF;
-    IF vector_dims(query) <> found.dimensions THEN
+    EXECUTE format('SELECT %I.vector_dims($1)', extension) INTO width USING query;
+    IF width <> found.dimensions THEN
         RAISE EXCEPTION 'nearest: the query has % dimensions, the space % has %',
-            vector_dims(query), found.name, found.dimensions;
+            width, found.name, found.dimensions;
     END IF;
     operator := CASE found.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END;
+    vector := CASE found.storage WHEN 'side_table' THEN 'embedding' ELSE found.relation END;
     PERFORM set_config('hnsw.ef_search', least(1000, greatest(100, k))::text, true);
-    RETURN QUERY EXECUTE format('SELECT v.%I, v.%I %s $1::%I FROM %s v '
-        'WHERE v.%I IS NOT NULL ORDER BY v.%I %s $1::%I LIMIT $2',
+    -- Rows that the policies hide are passed over, or fewer than k would be left.
+    IF row_security_active({p.table_literal}::regclass) THEN
+        PERFORM set_config('hnsw.ef_search', '1000', true);
+        PERFORM set_config('hnsw.iterative_scan', 'relaxed_order', true)
+            FROM pg_settings WHERE name = 'hnsw.iterative_scan';
+    END IF;
+    RETURN QUERY EXECUTE format('SELECT v.%I, v.%I OPERATOR(%I.%s) $1::%I.%I FROM %s v '
+        'WHERE v.%I IS NOT NULL ORDER BY v.%I OPERATOR(%I.%s) $1::%I.%I LIMIT $2',
         CASE found.storage WHEN 'side_table' THEN 'row_id' ELSE {p.id_literal} END,
-        CASE found.storage WHEN 'side_table' THEN 'embedding' ELSE found.relation END,
-        operator, found.element,
+        vector, extension, operator, extension, found.element,
         CASE found.storage WHEN 'side_table' THEN format('{p.schema}.%I', found.relation)
                            ELSE {p.table_literal} END,
-        CASE found.storage WHEN 'side_table' THEN 'embedding' ELSE found.relation END,
-        CASE found.storage WHEN 'side_table' THEN 'embedding' ELSE found.relation END,
-        operator, found.element) USING query, k;
+        vector, vector, extension, operator, extension, found.element) USING query, k;
 END $f$
 """
 
@@ -278,11 +310,8 @@ def upgrade() -> None:
         f"text_columns, metadata_column, embedding_column) VALUES ({p.source_values})"
     )
     op.execute(CONTENT_HASH.format(p=p))
-    op.execute(GRANT_ACCESS.format(p=p))
-    op.execute(CREATE_SPACE.format(p=p))
-    op.execute(MISSING.format(p=p))
-    for function in (REQUEUE, USED, NEAREST):
-        op.execute(function.format(p=p))
+    for function in (VISIBLE, GRANT_ACCESS, CREATE_SPACE, MISSING, REQUEUE, USED, NEAREST):
+        op.execute(function.format(p=p, extension=EXTENSION))
     for space in p.spaces:
         op.execute(f"SELECT {p.schema}.create_space({space})")
     create_triggers(p)
@@ -291,26 +320,31 @@ def upgrade() -> None:
 def create_triggers(p: Any) -> None:
     """Also run by the contract revision, which takes the app's column out of them, and to repair.
 
-    OR REPLACE, because DROP TRIGGER would lock readers out, IF EXISTS or not.
+    OR REPLACE, because DROP TRIGGER would lock readers out, IF EXISTS or not. The UPDATE trigger
+    has no column list: it would miss what the app's own BEFORE triggers change. Values are compared
+    byte by byte, whatever a collation or a type such as citext takes for equal.
     """
-    text_changed = " OR ".join(f"old.{c} IS DISTINCT FROM new.{c}" for c in p.texts)
-    unchanged = "old.{0} IS NOT DISTINCT FROM new.{0}".format(p.embedding or "")
+    texts = ", ".join(f"old.{c}" for c in p.texts), ", ".join(f"new.{c}" for c in p.texts)
+    text_changed = "ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record".format(*texts)
+    unchanged = "ROW(old.{0})::record OPERATOR(pg_catalog.*=) ROW(new.{0})::record"
+    unchanged = unchanged.format(p.embedding or "")
     emptied = "new.{0} IS NULL AND old.{0} IS NOT NULL".format(p.embedding or "")
-    vector_left = f"(({text_changed}) AND {unchanged}) OR ({emptied})" if p.embedding else "false"
+    # A function cannot read virtual columns; that it was called says enough.
+    seen = "true" if p.has_virtual_text else text_changed
+    vector_left = f"(({seen}) AND {unchanged}) OR ({emptied})" if p.embedding else "false"
     no_vector = f"n.{p.embedding} IS NULL" if p.embedding else "false"
     bodies = {
         "insert": INSERTED.format(p=p, no_vector=no_vector),
-        "update": UPDATED.format(p=p, text_changed=text_changed, vector_left=vector_left),
+        "update": UPDATED.format(p=p, text_changed=seen, vector_left=vector_left),
         "delete": DELETED.format(p=p),
         "truncate": TRUNCATED.format(p=p),
     }
-    watched = ", ".join([p.id, *p.texts, *([p.embedding] if p.embedding else [])])
     changed = f"old.{p.id} IS DISTINCT FROM new.{p.id} OR {text_changed}"
     if p.embedding:
         changed += f" OR ({emptied})"
     timing = {
         "insert": "AFTER INSERT ON {0} REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
-        "update": f"AFTER UPDATE OF {watched} ON {{0}} FOR EACH ROW WHEN ({changed})",
+        "update": f"AFTER UPDATE ON {{0}} FOR EACH ROW WHEN ({changed})",
         "delete": "AFTER DELETE ON {0} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT",
         "truncate": "AFTER TRUNCATE ON {0} FOR EACH STATEMENT",
     }
@@ -337,7 +371,7 @@ def downgrade() -> None:
     )
     op.execute(f"DROP FUNCTION {p.schema}.nearest, {p.schema}.create_space, {p.schema}.missing")
     op.execute(f"DROP FUNCTION {p.schema}.grant_access, {p.schema}.content_hash")
-    op.execute(f"DROP FUNCTION {p.schema}.requeue, {p.schema}.used")
+    op.execute(f"DROP FUNCTION {p.schema}.requeue, {p.schema}.used, {p.schema}.visible")
     for name in ("events", "dead_letters", "backfill_chunks", "queue", "embedding_spaces"):
         op.execute(f"DROP TABLE {p.schema}.{name}")
     op.execute(f"DROP TABLE {p.schema}.source")

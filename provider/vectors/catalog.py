@@ -12,12 +12,16 @@ from provider.errors import ConfigurationError
 from provider.settings import Settings
 from provider.vectors.database import Capabilities, capabilities
 from provider.vectors.flow import Flow, Query
-from provider.vectors.source import Source, inspect
+from provider.vectors.source import Source, check_whole, inspect
 from provider.vectors.spaces import Identity, Space, identity
 
 _COLUMNS = (
     "id, name, provider, model, revision, dimensions, element, metric, fingerprint, storage, "
     "relation, state, probe"
+)
+_EXTENSION = (
+    "(select n.nspname::text from pg_extension e join pg_namespace n on n.oid = e.extnamespace "
+    "where e.extname = 'vector')"
 )
 
 
@@ -98,10 +102,22 @@ def load(settings: Settings) -> Flow[Catalog]:
     return Catalog(source, (yield from spaces(source)), found)
 
 
+def load_whole(settings: Settings) -> Flow[Catalog]:
+    """`load` for whoever fills, drains or checks a space.
+
+    Raises `ConfigurationError` also for a role that does not see every row.
+    """
+    found = yield from load(settings)
+    check_whole(found.source)
+    return found
+
+
 def spaces(source: Source) -> Flow[list[Space]]:
     """The registry, oldest first."""
     rows = yield Query(
-        sql.SQL(f"select {_COLUMNS} from {{}} order by id").format(source.own("embedding_spaces"))
+        sql.SQL(f"select {_COLUMNS}, {_EXTENSION} from {{}} order by id").format(
+            source.own("embedding_spaces")
+        )
     )
     return [Space(*row) for row in rows]
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from pgvector.psycopg import register_vector, register_vector_async
+from pgvector.psycopg.bit import register_bit_info
+from pgvector.psycopg.halfvec import register_halfvec_info
+from pgvector.psycopg.sparsevec import register_sparsevec_info
+from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
+from psycopg.types import TypeInfo
 
 from provider.errors import ConfigurationError
 from provider.settings import Settings
+from provider.vectors.address import libpq_url
 from provider.vectors.flow import Flow, Query, arun, run
 from provider.vectors.shared import SharedServer
 
@@ -85,32 +91,36 @@ class Database:
         configure(connection)
         return connection
 
+    def check_sessions(self) -> None:
+        """Raise `ConfigurationError` behind a pooler in transaction mode, which gives a connection
+        another session for each transaction: a lock would belong to nobody, a setting to somebody
+        else.
+
+        A pooler announces a process id of its own. Whether it keeps sessions apart is then tried:
+        the session that one connection has just used must not become the other's.
+        """
+        with self.connect(autocommit=True) as one, self.connect(autocommit=True) as other:
+            seen = {name: {_session(each)} for name, each in (("one", one), ("other", other))}
+            if seen == {"one": {one.info.backend_pid}, "other": {other.info.backend_pid}}:
+                return
+            for _ in range(5):
+                seen["one"].add(_session(one))
+                seen["other"].add(_session(other))
+        if seen["one"] & seen["other"] or len(seen["one"]) + len(seen["other"]) > 2:
+            raise ConfigurationError(
+                "DATABASE_URL goes through a pooler in transaction mode; this command needs a "
+                "session of its own. Run it with the database's direct address, or the pooler's "
+                "address in session mode; the app itself may stay where it is."
+            )
+
     def close(self) -> None:
         if self._server is not None:
             self._server.release()
 
 
-def libpq_url(url: str) -> str:
-    """DATABASE_URL as libpq wants it: without SQLAlchemy's driver name.
-
-    Raises `ConfigurationError`, which does not repeat the address: it may hold a password.
-    """
-    scheme, found, rest = url.partition("://")
-    if found and scheme.split("+")[0] not in {"postgresql", "postgres"}:
-        raise ConfigurationError(
-            f"DATABASE_URL has the scheme {scheme!r}; expected postgresql://user@host/database. "
-            "Unset it for the embedded server."
-        )
-    made = f"postgresql://{rest}" if found else url
-    try:
-        psycopg.conninfo.conninfo_to_dict(made)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(
-            "DATABASE_URL cannot be read as an address; expected "
-            "postgresql://user:password@host:5432/database, where @ / : and % in a password are "
-            "percent-encoded. Unset it for the embedded server."
-        ) from error
-    return made
+def _session(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("select pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0
 
 
 def unreachable(error: psycopg.OperationalError) -> ConfigurationError:
@@ -122,36 +132,45 @@ def unreachable(error: psycopg.OperationalError) -> ConfigurationError:
 
 
 def configure(connection: psycopg.Connection[Any]) -> None:
-    """Make a fresh connection speak vectors, wherever the extension is installed."""
-    if run(connection, _see_extension()):
-        register_vector(connection)
+    """Make a fresh connection speak vectors, wherever the extension is installed.
+
+    Changes nothing on the server: behind a pooler the session is another client's next.
+    """
+    run(connection, _configured(connection))
     if not connection.autocommit:
         connection.commit()
 
 
 async def aconfigure(connection: psycopg.AsyncConnection[Any]) -> None:
     """`configure`, awaited."""
-    if await arun(connection, _see_extension()):
-        await register_vector_async(connection)
+    await arun(connection, _configured(connection))
     if not connection.autocommit:
         await connection.commit()
 
 
-def _see_extension() -> Flow[bool]:
-    """Put the extension's schema on the search path's end; the app's own entries stay first."""
+def _configured(connection: psycopg.BaseConnection[Any]) -> Flow[None]:
+    """Register the extension's types by their numbers. Behind a pooler nothing is prepared: a
+    statement would be prepared in one session and executed in another."""
     rows = yield Query(
-        "select nspname from pg_extension join pg_namespace n on n.oid = extnamespace "
-        "where extname = 'vector'"
+        "select pg_backend_pid(), t.typname::text, t.oid::int8, t.typarray::int8 "
+        "from (select 1) one left join pg_extension e on e.extname = 'vector' "
+        "left join pg_type t on t.typnamespace = e.extnamespace and t.typname = any(%s)",
+        [list(_REGISTER)],
+        prepare=False,
     )
-    if not rows:
-        return False
-    yield Query(
-        "select set_config('search_path', concat_ws(', ', "
-        "nullif(current_setting('search_path'), ''), quote_ident(%s)), false) "
-        "where not %s = any (current_schemas(true))",
-        [rows[0][0], rows[0][0]],
-    )
-    return True
+    if rows[0][0] != connection.info.backend_pid:
+        connection.prepare_threshold = None
+    for _, name, oid, array in rows:
+        if name is not None:
+            _REGISTER[name](connection, TypeInfo(name, oid, array))
+    register_bit_info(connection, TypeInfo("bit", 1560, 1561))
+
+
+_REGISTER: dict[str, Callable[[psycopg.BaseConnection[Any], TypeInfo], None]] = {
+    "vector": register_vector_info,
+    "halfvec": register_halfvec_info,
+    "sparsevec": register_sparsevec_info,
+}
 
 
 def capabilities() -> Flow[Capabilities]:

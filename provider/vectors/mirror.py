@@ -161,7 +161,7 @@ def drainer(settings: Settings, name: str, make: MakeEmbedder) -> Iterator[Drain
     database = Database(settings)
     try:
         with database.connect(autocommit=True) as connection:
-            found = run(connection, catalog.load(settings))
+            found = run(connection, catalog.load_whole(settings))
             space = found.space(name)
             found.of(settings, space.provider)  # the settings still mean the model that filled it
             embedder = make(space.provider)

@@ -56,14 +56,27 @@ def _row(source: Source, number: int, document: NewDocument) -> dict[str, Any]:
             )
         document = {source.text_columns[0]: document}
     row = check_columns(source, document)
+    computed = [name for name in source.text_columns if _generated(source, name)]
+    if computed:
+        raise InvalidRequest(
+            f"{source.table}.{computed[0]} is computed by the database, so its text is not known "
+            "before the row is there. Insert with SQL of your own; the mirror embeds it.",
+            param="documents",
+        )
     if not text_of(source, row).strip():
         raise InvalidRequest(f"documents[{number}] has no text.", param="documents")
     return row
 
 
+def _generated(source: Source, name: str) -> bool:
+    column = source.column(name)
+    return column is not None and bool(column.generated)
+
+
 def check_columns(source: Source, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, if every name is a column that may be written."""
-    known = {column.name for column in source.columns} - {source.embedding_column}
+    written = {column.name for column in source.columns if not column.generated}
+    known = written - {source.embedding_column}
     unknown = [name for name in values if name not in known]
     if unknown:
         raise InvalidRequest(
@@ -119,11 +132,11 @@ def _insert(
         lines.append(sql.SQL("({})").format(sql.SQL(", ").join(cells)))
     if own is not None:
         columns.append(sql.Identifier(source.embedding_column or ""))
-    statement = sql.SQL("insert into {} as d ({}) values {} returning d.{}, {}").format(
+    statement = sql.SQL("insert into {} as d ({}) values {} returning {}, {}").format(
         source.relation,
         sql.SQL(", ").join(columns),
         sql.SQL(", ").join(lines),
-        source.id,
+        source.key("d"),
         source.content_hash("d"),
     )
     found = yield Query(statement, parameters)
@@ -150,8 +163,12 @@ def update(
     if own is not None:
         sets.append(sql.SQL("{} = %s").format(sql.Identifier(source.embedding_column or "")))
         parameters.append(own[0])
-    statement = sql.SQL("update {} d set {} where d.{} = %s returning d.{}, {}").format(
-        source.relation, sql.SQL(", ").join(sets), source.id, source.id, source.content_hash("d")
+    statement = sql.SQL("update {} d set {} where d.{} = %s returning {}, {}").format(
+        source.relation,
+        sql.SQL(", ").join(sets),
+        source.id,
+        source.key("d"),
+        source.content_hash("d"),
     )
     rows = yield Query(statement, [*parameters, row_id])
     if text is not None:

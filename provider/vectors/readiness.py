@@ -93,8 +93,12 @@ def caught_up(
         # newer one, hence the loop.
         if counted.missing == 0 or counted.missing > counted.pending or left <= 0:
             return counted
+        if not found.source.whole:
+            return counted
         try:
             Drainer(connection, found.source, space, embedder()).catch_up(left)
+        except psycopg.errors.InsufficientPrivilege:  # an app's role; the mirror has the rights
+            time.sleep(0.2)
         except psycopg.Error:
             raise
         except Exception as error:  # noqa: BLE001 - an embedder of any library; the count tells

@@ -17,6 +17,7 @@ from provider.vectors.catalog import Catalog
 from provider.vectors.embedding import Stored
 from provider.vectors.filters import Filter, condition
 from provider.vectors.flow import Flow, Query
+from provider.vectors.source import Column
 from provider.vectors.spaces import Space
 
 Mode = Literal["auto", "exact", "index"]
@@ -51,23 +52,21 @@ class Parts:
         )
         if not self.space.side:
             vector, join = sql.Identifier("d", self.space.relation), sql.SQL("")
-        operator = sql.SQL(self.space.operator)
         return {
             "id": source.id,
             "documents": source.relation,
             "join": join,
             "vector": vector,
-            "distance": sql.SQL("{} {} %(query)s").format(vector, operator),
-            "columns": sql.SQL(", ").join(
-                sql.Identifier("d", name) for name in returned(self.catalog)
-            ),
+            "distance": sql.SQL("{} {} %(query)s").format(vector, self.space.operator),
+            "key": source.key("d"),
+            "columns": sql.SQL(", ").join(column.read("d") for column in returned(self.catalog)),
         }
 
 
-def returned(catalog: Catalog) -> list[str]:
+def returned(catalog: Catalog) -> list[Column]:
     """The columns that a hit carries: all but the app's own vector."""
     own = catalog.source.embedding_column
-    return [column.name for column in catalog.source.columns if column.name != own]
+    return [column for column in catalog.source.columns if column.name != own]
 
 
 def search(
@@ -89,11 +88,12 @@ def search(
     where, parameters = condition(catalog.source, filter, "d")
     named = {f"f{number}": value for number, value in enumerate(parameters)}
     where = _named(where, list(named))
+    filtered = bool(filter) or not catalog.source.whole
     if mode == "auto":
-        few = bool(filter) and (yield from _selective(parts, where, named))
+        few = filtered and (yield from _selective(parts, where, named))
         mode = "exact" if few else "index"
     if mode == "index":
-        yield _index_settings(catalog, k, ef_search, bool(filter))
+        yield _index_settings(catalog, k, ef_search, filtered)
     statement = _EXACT if mode == "exact" else _INDEX
     made = sql.SQL(statement).format(**parts.names, where=where)
     rows = yield Query(made, {"query": query, "k": k, **named})
@@ -104,14 +104,14 @@ _INDEX = (
     "with nearest as materialized (select d.{id} as key, {distance} as distance "
     "from {documents} d {join} where {vector} is not null and {where} "
     "order by {distance} limit %(k)s) "
-    "select n.key, n.distance, {columns} from nearest n join {documents} d on d.{id} = n.key "
+    "select {key}, n.distance, {columns} from nearest n join {documents} d on d.{id} = n.key "
     "order by n.distance, n.key"
 )
 _EXACT = (
     "with nearest as materialized (select d.{id} as key, {distance} as distance "
     "from {documents} d {join} where {vector} is not null and {where} "
     "order by ({distance}) + 0, d.{id} limit %(k)s) "
-    "select n.key, n.distance, {columns} from nearest n join {documents} d on d.{id} = n.key "
+    "select {key}, n.distance, {columns} from nearest n join {documents} d on d.{id} = n.key "
     "order by n.distance, n.key"
 )
 
@@ -125,7 +125,8 @@ def _selective(parts: Parts, where: sql.Composable, named: Mapping[str, Any]) ->
 
 
 def _index_settings(catalog: Catalog, k: int, ef_search: int, filtered: bool) -> Query:
-    """For this transaction only. Without an iterative scan a filter loses rows silently."""
+    """For this transaction only. Without an iterative scan a filter, or a policy that hides rows,
+    loses rows silently."""
     settings = {"hnsw.ef_search": str(max(ef_search, min(k, 1000)))}
     if catalog.capabilities.iterative_scan:
         settings["hnsw.iterative_scan"] = "relaxed_order"
@@ -144,4 +145,5 @@ def _named(where: sql.Composable, names: list[str]) -> sql.Composable:
 
 
 def _hit(catalog: Catalog, row: tuple[Any, ...]) -> Hit:
-    return Hit(row[0], float(row[1]), dict(zip(returned(catalog), row[2:], strict=True)))
+    names = [column.name for column in returned(catalog)]
+    return Hit(row[0], float(row[1]), dict(zip(names, row[2:], strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg import sql
 
@@ -18,6 +19,21 @@ class Column:
     name: str
     type: str
     nullable: bool
+    collation: str = ""
+    """A clause with its own; empty where it is that of the type."""
+    generated: Literal["", "s", "v"] = ""
+    """Computed by the database: stored or virtual."""
+    wire: str = ""
+    """The type whose binary form its values have: text for strings and enumerations, the base type
+    for domains."""
+    foreign: bool = False
+    """An enumeration, or a type of an extension or of the app's: read as text, since nobody here
+    knows its binary form."""
+
+    def read(self, alias: str) -> sql.Composed:
+        """The column in a select list."""
+        cast = sql.SQL("::text") if self.foreign else sql.SQL("")
+        return sql.Identifier(alias, self.name) + cast
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,26 @@ class Source:
     metadata_column: str | None = None
     embedding_column: str | None = None
     columns: tuple[Column, ...] = ()
+    whole: bool = True
+    """Whether this role sees every row: no row-level security applies to it."""
+
+    @property
+    def key_type(self) -> str:
+        """The key's type for a column of ours. With the key's own collation: an index under
+        another one does not serve a join with it."""
+        column = self.column(self.id_column)
+        return f"{self.id_type}{column.collation if column else ''}"
+
+    @property
+    def key_wire(self) -> str:
+        """The type that COPY sends keys as."""
+        column = self.column(self.id_column)
+        return column.wire if column else self.id_type
+
+    def key(self, alias: str) -> sql.Composed:
+        """The key in a select list."""
+        column = self.column(self.id_column)
+        return column.read(alias) if column else sql.Identifier(alias, self.id_column) + sql.SQL("")
 
     @property
     def relation(self) -> sql.Composable:
@@ -66,6 +102,11 @@ def split_table(name: str) -> tuple[str, str]:
 
     Raises `ConfigurationError` for anything else.
     """
+    schema, table = _split(name)
+    return schema or "public", table
+
+
+def _split(name: str) -> tuple[str | None, str]:
     parts = re.fullmatch(rf"(?:({_PART})\.)?({_PART})", name)
     if parts is None:
         raise ConfigurationError(
@@ -73,7 +114,7 @@ def split_table(name: str) -> tuple[str, str]:
             'around a part that has a dot: "my.schema"."my.table".'
         )
     schema, table = parts.groups()
-    return (_bare(schema) if schema else "public", _bare(table))
+    return (_bare(schema) if schema else None, _bare(table))
 
 
 def joined_table(schema: str, table: str) -> str:
@@ -96,12 +137,36 @@ def _quoted(part: str) -> str:
     return f'"{doubled}"'
 
 
+def located(settings: Settings) -> Flow[tuple[str, str]]:
+    """Schema and name of the configured table. A name without a schema is what the search path
+    finds; a table that is to be made goes where CREATE TABLE would put it."""
+    schema, table = _split(settings.vector_table)
+    if schema is not None:
+        return schema, table
+    rows = yield Query(
+        "select coalesce((select n.nspname from pg_class c join pg_namespace n "
+        "on n.oid = c.relnamespace where c.relname = %s and c.relkind in ('r', 'p') "
+        "and (pg_table_is_visible(c.oid) or n.nspname = 'public') "
+        "order by pg_table_is_visible(c.oid) desc limit 1), current_schema(), 'public')::text",
+        [table],
+    )
+    return str(rows[0][0]), table
+
+
 def columns_of(schema: str, table: str) -> Flow[tuple[Column, ...]]:
     """The table's columns in order; empty when there is no such table."""
     rows = yield Query(
-        "select a.attname, format_type(a.atttypid, a.atttypmod), not a.attnotnull "
+        "select a.attname, format_type(a.atttypid, a.atttypmod), not a.attnotnull, "
+        "case when a.attcollation <> t.typcollation then "
+        "format(' COLLATE %%I.%%I', cn.nspname, co.collname) else '' end, a.attgenerated::text, "
+        "case when t.typcategory in ('S', 'E') then 'text' "
+        "else format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) end, "
+        "t.typnamespace <> 'pg_catalog'::regnamespace and t.typtype <> 'd' "
+        "and t.typname not in ('vector', 'halfvec', 'sparsevec') "
         "from pg_attribute a join pg_class c on c.oid = a.attrelid "
-        "join pg_namespace n on n.oid = c.relnamespace "
+        "join pg_namespace n on n.oid = c.relnamespace join pg_type t on t.oid = a.atttypid "
+        "left join pg_collation co on co.oid = a.attcollation "
+        "left join pg_namespace cn on cn.oid = co.collnamespace "
         "where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p') "
         "and a.attnum > 0 and not a.attisdropped order by a.attnum",
         [schema, table],
@@ -116,7 +181,7 @@ def inspect(settings: Settings) -> Flow[Source | None]:
     Raises `ConfigurationError` for a key or text column that is not there, and for a key that is
     not unique.
     """
-    schema, table = split_table(settings.vector_table)
+    schema, table = yield from located(settings)
     columns = yield from columns_of(schema, table)
     if not columns:
         return None
@@ -138,12 +203,33 @@ def inspect(settings: Settings) -> Flow[Source | None]:
         metadata if metadata in known and known[metadata].type == "jsonb" else None,
         vector if vector in known else None,
         columns,
+        (yield from _sees_all(schema, table)),
     )
 
 
-def planned(settings: Settings) -> Source:
-    """The table as revision 0001 makes it."""
-    schema, table = split_table(settings.vector_table)
+def _sees_all(schema: str, table: str) -> Flow[bool]:
+    rows = yield Query(
+        "select not row_security_active(format('%%I.%%I', %s::text, %s::text)::regclass)",
+        [schema, table],
+    )
+    return bool(rows[0][0])
+
+
+def check_whole(source: Source) -> None:
+    """Raise `ConfigurationError` for a role that row-level security shows only some rows: it would
+    take every other document for one that was deleted."""
+    if not source.whole:
+        raise ConfigurationError(
+            f"Row-level security hides rows of {joined_table(source.table_schema, source.table)} "
+            "from this role, so it can neither fill nor check a space. Run this with a role that "
+            "has BYPASSRLS, or as the table's owner without FORCE ROW LEVEL SECURITY."
+        )
+
+
+def planned(settings: Settings, schema: str | None = None) -> Source:
+    """The table as revision 0001 makes it; `schema` is where a name without one is put."""
+    found, table = _split(settings.vector_table)
+    schema = found or schema or "public"
     return Source(
         settings.vector_schema,
         schema,

@@ -10,7 +10,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, LiteralString
+
+from psycopg import sql
 
 from provider.errors import ConfigurationError
 from provider.settings import Settings
@@ -26,7 +28,7 @@ PROBE_COSINE = 0.98
 """Below this the model is another one. Rounding (bf16, a hosted model's own noise) stays above
 0.995; another pooling of the same weights falls below 0.95."""
 
-OPERATORS: dict[Metric, str] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
+OPERATORS: dict[Metric, LiteralString] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 OPERATOR_CLASSES: dict[Metric, str] = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops"}
 MOST_INDEXED: dict[Element, int] = {"vector": 2000, "halfvec": 4000}
 
@@ -96,10 +98,23 @@ class Space:
     """The side table's name, or the app's own column."""
     state: State
     probe: list[float] | None
+    extension_schema: str = "public"
+    """Where pgvector is installed; it need not be on anybody's search path."""
 
     @property
-    def operator(self) -> str:
-        return OPERATORS[self.metric]
+    def operator(self) -> sql.Composed:
+        return self.operation(OPERATORS[self.metric])
+
+    def operation(self, symbol: LiteralString) -> sql.Composed:
+        """An operator of pgvector, found whatever the search path is."""
+        schema = sql.Identifier(self.extension_schema)
+        return sql.SQL("operator({}.{})").format(schema, sql.SQL(symbol))
+
+    @property
+    def type(self) -> sql.Composed:
+        """The type of its vectors, with their width."""
+        name = sql.Identifier(self.extension_schema, self.element)
+        return sql.SQL("{}({})").format(name, sql.Literal(self.dimensions))
 
     @property
     def operator_class(self) -> str:

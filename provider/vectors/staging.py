@@ -16,6 +16,7 @@ What is not settled afterwards changed meanwhile; the queue has it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,18 +99,20 @@ _COLUMN = (
 def _stage(
     connection: psycopg.Connection[Any], source: Source, space: Space, rows: Sequence[Computed]
 ) -> sql.Identifier:
-    name = f"sllm_staged_{space.id}"
-    staged = sql.Identifier("pg_temp", name)
-    create = (
-        f"create temp table if not exists {{}} (row_id {source.id_type}, "
-        f"embedding {space.element}({space.dimensions}), content_hash bytea) on commit delete rows"
+    columns = sql.SQL("row_id {}, embedding {}, content_hash bytea").format(
+        sql.SQL(source.key_type), space.type
     )
+    # Named after its columns: behind a pooler the session may hold that of another table.
+    shape = hashlib.sha256(columns.as_string(connection).encode()).hexdigest()[:16]
+    name = f"sllm_staged_{shape}"
+    staged = sql.Identifier("pg_temp", name)
+    create = sql.SQL("create temp table if not exists {} ({}) on commit delete rows")
     with connection.cursor() as cursor:
         cursor.execute("set local client_min_messages = warning")
-        cursor.execute(sql.SQL(create).format(sql.Identifier(name)))
+        cursor.execute(create.format(sql.Identifier(name), columns))
         copy = sql.SQL("copy {} from stdin (format binary)").format(staged)
         with cursor.copy(copy) as writer:
-            writer.set_types([base_type(source.id_type), space.element, "bytea"])
+            writer.set_types([source.key_wire, space.element, "bytea"])
             for row in rows:
                 writer.write_row((row.row_id, row.vector, row.content_hash))
     return staged
@@ -132,8 +135,3 @@ def _write_column(
     }
     connection.execute(lock.format(**parts))
     return {row[0] for row in connection.execute(sql.SQL(_COLUMN).format(**parts))}
-
-
-def base_type(name: str) -> str:
-    """A type's name without its length: what psycopg's registry knows."""
-    return name.partition("(")[0]
