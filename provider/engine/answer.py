@@ -86,8 +86,8 @@ class Job:
 
     def usage(self) -> Usage:
         return Usage(
-            prompt=len(self.request.prompt),
-            completion=sum(answer.generated for answer in self.answers),
+            prompt=len(self.request.prompt) + len(self.request.given),
+            completion=sum(max(0, answer.generated) for answer in self.answers),
             cached=self.cached,
             accepted_prediction=sum(answer.accepted for answer in self.answers),
             rejected_prediction=sum(answer.rejected for answer in self.answers),
@@ -95,7 +95,8 @@ class Job:
 
 
 class Answer:
-    """`tokens` are the prompt and what has been generated; the first `computed` are in the cache.
+    """`tokens` are the prompt, what was given after it, and what has been generated; the first
+    `computed` are in the cache, `begin` is where the answer begins.
 
     Tokens after `computed` are pending: the next step feeds them. `drafts` are guesses that follow
     them in the same step, `agreed` says how many of the last ones were right. `forced` counts the
@@ -121,6 +122,7 @@ class Answer:
         self.index = index
         self.tokens = list(request.prompt)
         self.prompt = len(request.prompt)
+        self.begin = self.prompt + len(request.given)
         self.computed = 0
         self.slot: Slot | None = None
         self.drafts: list[int] = []
@@ -138,7 +140,7 @@ class Answer:
             request.sampling,
             index,
             kernels,
-            prompt=request.prompt,
+            prompt=request.prompt + request.given,
             ends=self._ends,
             min_tokens=request.ending.min_tokens,
         )
@@ -153,7 +155,8 @@ class Answer:
         self._force = force and constraint is not None
         self._text = TextAssembler(request.stop, keep=request.ending.keep_stop)
         self._top = request.sampling.logprobs
-        self._forced: deque[int] = deque()
+        self._forced: deque[int] = deque(request.given)
+        self._given: list[TokenLogprob] = []
         self._released = ""
         self._started = False
         self._guesses: list[Guess] = []
@@ -174,7 +177,8 @@ class Answer:
 
     @property
     def generated(self) -> int:
-        return len(self.tokens) - self.prompt
+        """Tokens of the answer; less than zero while given ones are missing."""
+        return len(self.tokens) - self.begin
 
     @property
     def pending(self) -> int:
@@ -287,6 +291,7 @@ class Answer:
         if ended and not self._text.stopped:
             self._released += self._text.flush()
         scores = () if self._top is None else self._text.logprobs(everything=ended)
+        scores, self._given = (*self._given, *scores), []
         if self._released or scores:
             self.job.deliver(Piece(self.index, self._released, scores, self.job.running()))
         self._released = ""
@@ -295,6 +300,10 @@ class Answer:
 
     def _draw(self, logits: Row, *, fresh: bool) -> None:
         """One more token; `fresh` means that the constraint's mask is of an earlier position."""
+        if self.generated < 0:
+            self.tokens.append(token := self._forced.popleft())
+            self._given += filter(None, [self._score(logits, token)])
+            return
         if self._forced:
             self._append(token := self._forced.popleft(), self._score(logits, token))
             self.forced += 1
@@ -312,7 +321,7 @@ class Answer:
         if constraint is None:
             return self.sampler.choose(logits, self.generated, None)
         if self._asks:
-            if self._guard.idle(self.tokens, self.prompt):
+            if self._guard.idle(self.tokens, self.begin):
                 permits = constraint.permits
                 token = self.sampler.choose_permitted(logits, self.generated, permits)
                 if token is not None:
@@ -320,7 +329,7 @@ class Answer:
             fresh = True
         if fresh:
             constraint.compute_mask()
-        mask = self._guard.narrow(constraint.mask, self.tokens, self.prompt)
+        mask = self._guard.narrow(constraint.mask, self.tokens, self.begin)
         return self.sampler.choose(logits, self.generated, mask)
 
     def _take_forced(self) -> None:

@@ -232,10 +232,11 @@ class Engine:
     def _check(self, request: GenerationRequest) -> None:
         if not request.prompt:
             raise InvalidRequest("The prompt is empty.", param="messages")
-        if not all(0 <= token < self.vocabulary.size for token in request.prompt):
+        given = request.prompt + request.given
+        if not all(0 <= token < self.vocabulary.size for token in given):
             raise InvalidRequest("The prompt holds a token id beyond the vocabulary.")
-        if len(request.prompt) >= self.context_length:
-            raise ContextTooLong.of(self.context_length, len(request.prompt))
+        if (length := len(request.prompt) + len(request.given)) >= self.context_length:
+            raise ContextTooLong.of(self.context_length, length)
         if request.max_tokens < 1 or request.n < 1:
             raise InvalidRequest("max_tokens and n must be at least 1.", param="max_tokens")
 
@@ -267,7 +268,7 @@ class Engine:
                 self._grammars = GrammarCache(self.vocabulary.grammar)
             matcher = self._grammars.matcher(request.constraint)
             constraint = ConstraintState(matcher, self.vocabulary.grammar)
-        room = self.context_length - len(request.prompt)
+        room = self.context_length - len(request.prompt) - len(request.given)
         return Answer(
             job,
             index,

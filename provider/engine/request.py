@@ -60,7 +60,9 @@ class GenerationRequest:
     `max_tokens` counts generated tokens per answer. `stop` strings end an answer and are not part
     of it. `adapter` names a loaded LoRA adapter, None the base model. `prediction` is a draft
     (token ids) that is verified, never trusted. An `ending` that holds an end back is not for
-    answers under a `constraint`. With `running_usage` events say what was counted so far.
+    answers under a `constraint`. With `running_usage` events say what was counted so far. `given`
+    tokens follow the prompt, belong to it, and are scored like those of the answer (with
+    `logprobs`), before any text.
     """
 
     prompt: tuple[int, ...]
@@ -73,6 +75,7 @@ class GenerationRequest:
     prediction: tuple[int, ...] = ()
     running_usage: bool = False
     ending: Ending = Ending()
+    given: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

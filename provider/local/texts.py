@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from provider.base import ApiRequest, ApiResponse
@@ -34,7 +35,7 @@ async def answer(request: ApiRequest, language: Language, portability: Portabili
         prepared = _prepared(asked, served, language)
     events = merged([language.engine.stream(one) for one in prepared], asked.chat.n)
     head = Head(f"cmpl-{uuid.uuid4().hex}", int(time.time()), served, language.fingerprint)
-    grown = text_replies.answers(asked, _begins(asked, language))
+    grown = text_replies.answers(asked, _begins(asked, language), _firsts(prepared, language))
     if asked.chat.stream:
         stream = await text_replies.streamed(asked, grown, head, events)
         return ApiResponse(200, {**sse.HEADERS, **headers}, stream)
@@ -75,7 +76,8 @@ def _asking(
         raise
     if asked.chat.max_tokens is None:
         most = min(most, max(DEFAULT_TOKENS, asked.chat.extras.min_tokens))
-    return replace(first, prompt=prompt, max_tokens=most)
+    asking = replace(first, prompt=prompt, max_tokens=most)
+    return replace(asking, prompt=prompt[:1], given=prompt[1:]) if asked.scores_prompt else asking
 
 
 def _tokens(item: Input, path: str, language: Language) -> tuple[int, ...]:
@@ -98,6 +100,11 @@ def _begins(asked: TextRequest, language: Language) -> list[str]:
     return [
         item if isinstance(item, str) else language.tokenizer.decode(item) for item in asked.prompts
     ]
+
+
+def _firsts(prepared: Sequence[GenerationRequest], language: Language) -> list[bytes]:
+    """The first token of each prompt, which follows nothing and has no log-probability."""
+    return [language.tokenizer.token_bytes(one.prompt[0]) for one in prepared]
 
 
 def _headers(asked: TextRequest, language: Language, portability: Portability) -> dict[str, str]:

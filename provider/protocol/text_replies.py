@@ -16,17 +16,19 @@ from provider.protocol.texts import TextRequest
 
 @dataclass
 class TextAnswer:
-    """One answer while it grows; `begin` is what it repeats of its prompt (`echo`)."""
+    """One answer while it grows; `begin` is what it repeats of its prompt (`echo`), `first` that
+    prompt's first token where its other ones come with log-probabilities."""
 
     index: int
     begin: str = ""
     scored: bool = False
+    first: bytes | None = None
     text: list[str] = field(init=False, default_factory=list)
     tokens: list[TokenLogprob] = field(init=False, default_factory=list)
     reason: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._offset = len(self.begin)
+        self._offset = len(self.begin) if self.first is None else 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def choice(self) -> dict[str, Any]:
@@ -44,16 +46,26 @@ class TextAnswer:
     def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
         """OpenAI's older shape; the chosen token is always among the `top_logprobs`, and offsets
         are characters of the whole text."""
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offset)
-            self._offset += len(self._decoder.decode(token.data))
+        first, self.first = self.first, None
+        unscored = [] if first is None else [first]
         return {
-            "tokens": [_text(token.data) for token in tokens],
-            "token_logprobs": [_bounded(token.logprob) for token in tokens],
-            "top_logprobs": [_top(token) for token in tokens],
-            "text_offset": offsets,
+            "tokens": [*map(_text, unscored), *(_text(token.data) for token in tokens)],
+            "token_logprobs": [
+                *(None for _ in unscored),
+                *(_bounded(token.logprob) for token in tokens),
+            ],
+            "top_logprobs": [*(None for _ in unscored), *map(_top, tokens)],
+            "text_offset": [
+                *map(self._begun, unscored),
+                *(self._begun(token.data) for token in tokens),
+            ],
         }
+
+    def _begun(self, data: bytes) -> int:
+        """Where a token's text begins; the next one's begins after it."""
+        at = self._offset
+        self._offset += len(self._decoder.decode(data))
+        return at
 
 
 def _top(token: TokenLogprob) -> dict[str, float]:
@@ -70,13 +82,15 @@ def _bounded(logprob: float) -> float:
     return max(logprob, -9999.0)  # JSON has no infinity
 
 
-def answers(request: TextRequest, begins: Sequence[str]) -> list[TextAnswer]:
-    """Each prompt's answers, none begun; `begins` has one text for each prompt."""
+def answers(
+    request: TextRequest, begins: Sequence[str], firsts: Sequence[bytes]
+) -> list[TextAnswer]:
+    """Each prompt's answers, none begun; `begins` and `firsts` have one entry for each prompt."""
     scored = request.chat.logprobs is not None
     n = request.chat.n
     return [
-        TextAnswer(number * n + index, begin, scored)
-        for number, begin in enumerate(begins)
+        TextAnswer(number * n + index, begin, scored, first if request.scores_prompt else None)
+        for number, (begin, first) in enumerate(zip(begins, firsts, strict=True))
         for index in range(n)
     ]
 

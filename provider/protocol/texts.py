@@ -48,7 +48,11 @@ TEXTS = Object(
         ),
         "max_tokens": Parameter(Integer(1), "16 where it is left out.", nullable=True),
         "logprobs": Parameter(Integer(0, 20), "OpenAI takes at most 5.", nullable=True),
-        "echo": Parameter(Boolean(), "Not with logprobs.", nullable=True),
+        "echo": Parameter(
+            Boolean(),
+            "With logprobs: of the prompt too, computed 64 tokens at a time.",
+            nullable=True,
+        ),
         "best_of": Parameter(Integer(1, 20), "As many as `n`, or left out.", nullable=True),
         "suffix": Parameter(
             String(), "The local model does not fill in.", "refused", nullable=True, neutral=("",)
@@ -70,29 +74,26 @@ class TextRequest:
     prompts: tuple[Input, ...]
     echo: bool = False
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of the prompt's tokens are asked for."""
+        return self.echo and self.chat.logprobs is not None
+
 
 def parse(body: Mapping[str, Any]) -> TextRequest:
     """The request that `body` asks for. Raises `InvalidRequest` naming the parameter."""
     ignored: list[str] = []
     _REQUEST.check(body, "", ignored.append)
     prompts = inputs(body["prompt"], "prompt")
-    echo = bool(body.get("echo"))
-    _check(body, echo)
+    _check(body)
     chat = shared(body, (), ignored, logprobs=body.get("logprobs"))
-    return TextRequest(chat, prompts, echo)
+    return TextRequest(chat, prompts, bool(body.get("echo")))
 
 
-def _check(body: Mapping[str, Any], echo: bool) -> None:
+def _check(body: Mapping[str, Any]) -> None:
     if body.get("best_of") is not None and body["best_of"] != (body.get("n") or 1):
         raise values.unsupported_value(
             "best_of", body["best_of"], [body.get("n") or 1], "Every answer is returned."
-        )
-    if echo and body.get("logprobs") is not None:
-        raise values.conflict(
-            "echo",
-            "'echo' together with 'logprobs' is not supported: log-probabilities of the prompt are "
-            "not computed. Leave one of them out.",
-            "invalid_parameter_combination",
         )
     if body.get("stream_options") is not None and not body.get("stream"):
         raise values.conflict(
