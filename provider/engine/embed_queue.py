@@ -3,7 +3,8 @@
 One worker thread takes what is waiting, computes texts of similar length in one batch and answers
 each request when its last text is done. While a batch is computed the next one gathers, so a lone
 client waits for nobody and many clients share their forward passes. A long text is computed in
-steps, and between them the short ones that have come meanwhile.
+steps, and between them the short ones that have come meanwhile; where a model computes it in one
+piece, in a thread beside them.
 
 Order is start-time fair queueing over tokens (Goyal et al. 1996): each request has a virtual clock
 that runs with the tokens it is given, so a request of 2,000 long texts does not hold up a short one
@@ -16,7 +17,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -245,14 +246,51 @@ class EmbedQueue:
         """The batch's vectors; None when nobody waits for them any more. Between the steps of a
         long text, short ones get a batch each time."""
         long = max(len(text.ids) for text in batch) > _SHORT
+        if long and self.embedder.pads:
+            return self._aside(batch)
+        return self._drive(batch, self._compute_short if long else lambda: None)
+
+    def _compute_short(self) -> None:
+        if short := self._take_short():
+            self._compute(short)
+
+    def _drive(
+        self, batch: list[_Text], between: Callable[[], None] = lambda: None
+    ) -> NDArray[np.float32] | None:
         for found in self.embedder.steps([text.ids for text in batch]):
             if found is not None:
                 return found
-            if long and (short := self._take_short()):
-                self._compute(short)
+            between()
             if all(text.request.over for text in batch):
                 break
         return None
+
+    def _aside(self, batch: list[_Text]) -> NDArray[np.float32] | None:
+        """The vectors of a long text that is computed in one piece, in a thread of its own: this
+        one goes on with short texts meanwhile."""
+        found: Future[NDArray[np.float32] | None] = Future()
+
+        def work() -> None:
+            try:
+                found.set_result(self._drive(batch))
+            except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
+                found.set_exception(error)
+            with self._changed:
+                self._changed.notify_all()
+
+        threading.Thread(target=work, name="long embedding", daemon=True).start()
+        while not found.done():
+            if short := self._take_short():
+                self._compute(short)
+                continue
+            with self._changed:
+                self._changed.wait_for(lambda: found.done() or self._has_short())
+        return found.result()
+
+    def _has_short(self) -> bool:
+        return not self._closed and any(
+            len(text.ids) <= _SHORT and not text.request.over for text in self._waiting
+        )
 
     def _deliver(self, text: _Text, vector: NDArray[np.float32]) -> None:
         request = text.request

@@ -139,6 +139,7 @@ def test_short_ones_do_not_hold_up_a_long_request_for_ever(toy: Toy, queue: Embe
 
 
 def test_a_short_text_is_answered_while_a_long_one_is_computed(toy: Toy, queue: EmbedQueue) -> None:
+    toy.pads = False
     short: list[Any] = []
     toy.between = lambda: short.append(queue.submit([f"short {len(short)}"]))
     long = queue.submit(["y" * 4000])
@@ -149,9 +150,37 @@ def test_a_short_text_is_answered_while_a_long_one_is_computed(toy: Toy, queue: 
     assert [len(batch) for batch in toy.computed] == [1] * 8
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_long_text_in_one_piece_does_not_hold_up_short_ones(failing: bool) -> None:
+    """A model that pads computes 8,192 tokens at once: a thread beside the queue's has it."""
+    toy, started, free = Toy(), threading.Event(), threading.Event()
+    queue = EmbedQueue(toy)
+
+    def hold() -> None:
+        started.set()
+        assert free.wait(20)
+
+    toy.between = hold
+    long = ("poison" if failing else "") + "x" * 600
+    answer = queue.submit([long])
+    assert started.wait(10)
+    for number in range(3):
+        text = f"short {number}"
+        assert queue.submit([text]).result(10).vectors.tolist() == [toy.expected(text)]
+    assert not answer.done()
+    free.set()
+    if failing:
+        with pytest.raises(ServerError):
+            answer.result(10)
+    else:
+        assert answer.result(10).vectors.tolist() == [toy.expected(long)]
+    queue.close()
+
+
 def test_a_long_text_makes_progress_under_a_flood_of_short_ones(
     toy: Toy, queue: EmbedQueue
 ) -> None:
+    toy.pads = False
     toy.between = lambda: [queue.submit(["z" * 300]) for _ in range(30)]  # type: ignore[assignment]
     assert queue.submit(["y" * 2000]).result(10).token_counts == [2000]
     assert toy.computed.index([2000]) == 3
