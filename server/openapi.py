@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from server import paths
+from server import openapi_responses, paths
 from server.request_schemas import (
     ADAPTER_LOAD,
     ADAPTER_UNLOAD,
@@ -84,6 +84,7 @@ def _api_paths() -> dict[str, Any]:
     return {
         paths.CHAT: {"post": chat},
         paths.COMPLETIONS: {"post": text},
+        **openapi_responses.operations(_operation),
         paths.EMBEDDINGS: {
             "post": _operation("createEmbedding", "CreateEmbeddingResponse", "EmbeddingRequest")
         },
@@ -137,6 +138,7 @@ def _request_schemas() -> dict[str, Any]:
     return {
         "ChatCompletionRequest": CHAT_REQUEST,
         "CompletionRequest": COMPLETION_REQUEST,
+        **openapi_responses.SCHEMAS,
         "EmbeddingRequest": EMBEDDING_REQUEST,
         "AdapterLoad": ADAPTER_LOAD,
         "AdapterUnload": ADAPTER_UNLOAD,

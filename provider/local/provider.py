@@ -204,7 +204,7 @@ _ROUTES: dict[str, dict[str, Route]] = {
     "/v1/unload_lora_adapter": {"POST": LocalProvider._unload_adapter},
 }
 
-_OTHER_API = ("/v1/responses", "/v1/assistants", "/v1/threads")
+_OTHER_API = ("/v1/conversations", "/v1/assistants", "/v1/threads")
 
 
 def _instead(path: str) -> str:
@@ -212,6 +212,6 @@ def _instead(path: str) -> str:
     if not path.startswith(_OTHER_API):
         return ""
     return (
-        ". The local provider answers /v1/chat/completions; tell the client to use the chat "
-        "completions API."
+        ". The local provider answers /v1/responses and /v1/chat/completions; tell the client to "
+        "use one of these."
     )

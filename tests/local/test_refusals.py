@@ -75,8 +75,8 @@ async def test_paths_and_methods(provider: LocalProvider) -> None:
     with pytest.raises(ApiError) as unknown:
         await answered(provider, "/v1/foo")
     assert (unknown.value.status, unknown.value.message) == (404, "Invalid URL (POST /v1/foo)")
-    with pytest.raises(ApiError, match=r"\(POST /v1/responses\)\. .* /v1/chat/completions"):
-        await answered(provider, "/v1/responses")
+    with pytest.raises(ApiError, match=r"\(POST /v1/conversations\)\. .* /v1/chat/completions"):
+        await answered(provider, "/v1/conversations")
     with pytest.raises(ApiError) as wrong:
         await provider.answer(ApiRequest("GET", CHAT))
     assert wrong.value.status == 405

@@ -55,6 +55,15 @@ async def test_the_sdks_azure_client_is_answered(
     assert seen.json["messages"] == asked["messages"]
 
 
+async def test_azures_responses_are_the_same(client: Client, scripted: Scripted) -> None:
+    scripted.scripts["/v1/responses"] = says({"id": "resp_1", "object": "response", "output": []})
+    async with client(sllm_api_keys=["k"]) as c:
+        answer = await azure(c).responses.create(model="gpt-4o-mini", input="창은?")
+    assert answer.id == "resp_1"
+    (seen,) = scripted.seen
+    assert (seen.path, seen.query, seen.json["model"]) == ("/v1/responses", "", "gpt-4o-mini")
+
+
 async def test_a_wrong_key_and_a_foreign_path_are_refused(
     client: Client, scripted: Scripted
 ) -> None:

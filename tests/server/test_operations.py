@@ -97,6 +97,7 @@ async def test_the_openapi_document_names_what_is_served(client: Client) -> None
     schemas = document["components"]["schemas"]
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) >= {CHAT, "/v1/embeddings", "/v1/models", "/v1/models/{model}"}
+    assert set(document["paths"]["/v1/responses/{id}"]) == {"get", "delete"}
     references = [part.split('"')[0] for part in json.dumps(document).split("#/components/")[1:]]
     for reference in references:
         assert reference.removeprefix("schemas/") in schemas

@@ -40,7 +40,7 @@ def chat_body(request: ResponsesRequest, said: Sequence[Turn]) -> dict[str, Any]
 
 
 def chat_instructions(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    wanted = _LENGTHS.get((body.get("text") or {}).get("verbosity"))
+    wanted = _LENGTHS.get((body.get("text") or {}).get("verbosity") or "medium")
     text = "\n\n".join(filter(None, [body.get("instructions"), wanted]))
     return [{"role": "system", "content": text}] if text else []
 
