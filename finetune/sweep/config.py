@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from finetune.data.mix import ratio
 from finetune.train.config import TrainConfig, parse_config
 from finetune.train.elsewhere import unknown_key
+from finetune.yaml_file import read_yaml
 from provider.errors import ConfigurationError
 
 RATIO = "ratio"
@@ -76,17 +75,9 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        line = " ".join(str(error).split())
-        raise ConfigurationError(f"{path} cannot be read ({line}); expected YAML.") from error
-    if not isinstance(stated, dict) or set(stated) - _KEYS:
-        extra = ", ".join(sorted(map(str, set(stated or ()) - _KEYS)))
-        raise ConfigurationError(
-            f"{path}: expected the keys train, vary and sources"
-            + (f", got {extra}." if extra else ".")
-        )
+    stated = read_yaml(path)
+    if extra := ", ".join(sorted(map(str, set(stated) - _KEYS))):
+        raise ConfigurationError(f"{path}: expected the keys train, vary and sources, got {extra}.")
     return stated
 
 

@@ -14,6 +14,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from finetune.train.elsewhere import unknown_key
+from finetune.yaml_file import read_yaml
 from provider.errors import ConfigurationError
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -140,7 +141,7 @@ class TrainConfig(BaseModel):
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     """The file's keys with `overrides` on top. Raises `ConfigurationError` in one sentence."""
-    return parse_config({**(_read(path) if path else {}), **(overrides or {})}, path)
+    return parse_config({**(read_yaml(path) if path else {}), **(overrides or {})}, path)
 
 
 def parse_config(stated: Mapping[str, Any], path: Path | None = None) -> TrainConfig:
@@ -161,23 +162,6 @@ def write_config(config: TrainConfig, path: Path) -> None:
     """The whole configuration as YAML, defaults included."""
     stated = config.model_dump(mode="json")
     path.write_text(yaml.safe_dump(stated, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error}); expected a YAML file."
-        ) from error
-    except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise ConfigurationError(f"{path} is no YAML ({line}); expected `key: value`.") from error
-    if not isinstance(stated, dict):
-        raise ConfigurationError(
-            f"{path} holds {type(stated).__name__}; expected `key: value` lines."
-        )
-    return stated
 
 
 def _sentence(error: ValidationError) -> str:

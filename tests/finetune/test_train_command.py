@@ -64,6 +64,7 @@ def test_bad_input_is_one_sentence_before_anything_is_loaded(tmp_path: Path, cas
         ("[1]", "holds list"),
         ("a: [", "no YAML"),
         ("data: x\n", "'base' is missing"),
+        ("r: 8\ndata: x\nr: 16\n", "the key 'r' stands twice, again in line 3"),
     ],
 )
 def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
