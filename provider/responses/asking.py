@@ -65,14 +65,15 @@ class Asker:
 
         With `truncation: auto` the oldest turns are left out until the rest fits. A try that does
         not fit costs a reading of the prompt alone, one that fits is the answer: so from few to
-        many, beginning where the first refusal's figures point to.
+        many, each time as many as the last refusal's figures point to.
         """
         said = turns(items)
         most = droppable(said) if self.request.truncates else 0
         answer = await self._tried(said, more)
         left_out = 0
         while left_out < most and (message := _too_long(answer)):
-            left_out = min(most, left_out + 1) if left_out else expendable(said, message)
+            left = without_oldest(said, left_out)
+            left_out = min(most, left_out + expendable(left, message))
             answer = await self._tried(without_oldest(said, left_out), more)
         return _told(answer)
 

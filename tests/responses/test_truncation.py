@@ -86,6 +86,13 @@ async def test_a_call_goes_with_its_output() -> None:
     assert [message["role"] for message in narrow.asked[-1]] == ["user", "user"]
 
 
+async def test_a_very_long_conversation_takes_few_tries() -> None:
+    narrow = Narrow(110, raises=True)
+    await over(narrow).answer(ask([user("x" * 20)] * 5000, truncation="auto"))
+    assert len(narrow.asked[-1]) >= 3
+    assert len(narrow.asked) < 20
+
+
 async def test_what_fits_is_asked_once() -> None:
     inner = Named("n")
     await over(inner).answer(ask(LONG, truncation="auto"))
