@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from provider.responses.store import Store
 from provider.streams import primed
 
 CHAT = "/v1/chat/completions"
+_INLINE = 500
+"""Turns of a conversation that is written as a chat on the event loop."""
 _TOO_LONG = "context_length_exceeded"
 
 
@@ -78,10 +81,14 @@ class Asker:
         return _told(answer)
 
     async def _tried(self, said: Sequence[Turn], more: Mapping[str, Any]) -> ApiResponse | ApiError:
-        body = {**chat_body(self.request, said), **more}
-        asked = replace(self.carried, method="POST", path=CHAT, query="").with_json(body)
+        def asked() -> ApiRequest:
+            body = {**chat_body(self.request, said), **more}
+            return replace(self.carried, method="POST", path=CHAT, query="").with_json(body)
+
+        long = len(said) > _INLINE  # a thread, so that other requests are not held up
+        sent = await asyncio.to_thread(asked) if long else asked()
         try:
-            return await primed(await self.provider.answer(asked))
+            return await primed(await self.provider.answer(sent))
         except ApiError as error:
             return error
 
