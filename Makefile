@@ -34,7 +34,7 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 core: $(CORE)/.core  ## the same with the core alone, openai 2.x and LiteLLM
-	$(CORE)/bin/python -m pytest tests/core tests/switching tests/contract
+	$(CORE)/bin/python -m pytest tests/core tests/switching tests/responses tests/contract
 
 clients: $(VENV)/.dev  ## other people's clients against the running server
 	$(BIN)/python -m tests.clients
