@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -31,15 +30,20 @@ _MARKS = _OPENERS | _NAMERS
 _MEANT = (KEYWORDS | _MARKS) - {"$defs", "definitions"}
 
 
-@dataclass(frozen=True, slots=True)
 class Place:
-    """A subschema: what stands there, its base URI and its draft; and the way there."""
+    """A subschema: what stands there, its base URI and its draft; and the way there. Not to be
+    changed; a frozen dataclass would take three times as long to make, and there are thousands."""
 
-    schema: Any
-    base: str
-    draft: int
-    parent: Place | None = None
-    step: str | int = ""
+    __slots__ = ("base", "draft", "parent", "schema", "step")
+
+    def __init__(
+        self, schema: Any, base: str, draft: int, parent: Place | None = None, step: str | int = ""
+    ) -> None:
+        self.schema = schema
+        self.base = base
+        self.draft = draft
+        self.parent = parent
+        self.step = step
 
     @property
     def pointer(self) -> str:
@@ -151,16 +155,11 @@ class Document:
         known = self._known.get(id(schema))
         if known is not None:
             return known
-        key: Any = _exact(schema)
-        if type(schema) is dict:
-            key = tuple(
-                (keyword, self._meant(keyword, value))
-                for keyword, value in schema.items()
-                if keyword in _MEANT
-            )
+        if type(schema) is not dict:
+            return self._contents.setdefault(_exact(schema), len(self._contents))
+        key = tuple([(k, self._meant(k, v)) for k, v in schema.items() if k in _MEANT])
         found = self._contents.setdefault(key, len(self._contents))
-        if type(schema) is dict:  # what a number is of lives as long as the document
-            self._known[id(schema)] = found
+        self._known[id(schema)] = found
         return found
 
     def _meant(self, keyword: str, value: Any) -> Any:
@@ -197,9 +196,10 @@ class Document:
                 self._anchors.setdefault((place.base, own[1:]), place)
 
 
-def _exact(value: Any) -> bytes:
+def _exact(value: Any) -> Any:
     """Equal for JSON values that are equal, key order and type included, and for no others."""
-    return marshal.dumps(value, 2)
+    kind = type(value)
+    return marshal.dumps(value, 2) if kind is list or kind is dict else (kind, value)
 
 
 def _walk_all(root: Place) -> Iterator[Place]:
@@ -235,7 +235,7 @@ def _with_base(place: Place) -> Place:
     base = place.base
     if isinstance(own, str) and not (draft <= 7 and ("$ref" in schema or own[:1] == "#")):
         base = urldefrag(urljoin(place.base, own))[0]
-    return replace(place, base=base, draft=draft)
+    return Place(schema, base, draft, place.parent, place.step)
 
 
 def _names_places(root: Any) -> bool:

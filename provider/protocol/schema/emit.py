@@ -27,6 +27,7 @@ OPEN_BRACE, CLOSE_BRACE = Symbol("text", text='"{"'), Symbol("text", text='"}"')
 OPEN_BRACKET, CLOSE_BRACKET = Symbol("text", text='"["'), Symbol("text", text='"]"')
 COMMA = Symbol("text", text='","')
 _SUSPECTS = ("oneOf", "not", "if", "anyOf", "allOf", "dependentSchemas", "dependencies", "$ref")
+_ANY = {tail: terminal.json_string(algebra.ALL, tail) for tail in ('"', '":')}
 _NULL = Symbol("text", text='"null"')
 _BOOLEANS = {True: Symbol("text", text='"true"'), False: Symbol("text", text='"false"')}
 
@@ -153,13 +154,20 @@ class Emitter:
 
     def string(self, texts: Re) -> Symbol:
         """The terminal of the JSON texts of these strings."""
-        self.grammar.weight += algebra.weight(texts)
-        return self.grammar.terminal(terminal.json_string(texts))
+        return self._terminal(texts, '"')
 
     def names(self, texts: Re) -> Symbol:
         """The terminal of these property names, each with the colon after it."""
+        return self._terminal(texts, '":')
+
+    def _terminal(self, texts: Re, tail: str) -> Symbol:
+        """Any string is written once and named where others are less than it: llguidance would
+        read it anew for every object that is open."""
         self.grammar.weight += algebra.weight(texts)
-        return self.grammar.terminal(terminal.json_string(texts, '":'))
+        expression, any_ = terminal.json_string(texts, tail), _ANY[tail]
+        if expression.startswith(any_) and len(expression) > len(any_):
+            return self.grammar.terminal(expression[len(any_) :], self.grammar.terminal(any_))
+        return self.grammar.terminal(expression)
 
     def name(self, text: str) -> Symbol:
         """The literal of a property name and the colon after it."""

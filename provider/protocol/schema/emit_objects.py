@@ -33,6 +33,7 @@ from provider.protocol.schema.shape import TooManyAlternatives
 
 _STATES = 20_000
 _BLOCK = 16
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +117,27 @@ class _Members:
         return choice(options)
 
     def _uncounted(self) -> Symbol:
-        """Where numbers make no difference: the first member that is there, then the others."""
-        options = []
-        for at, field in enumerate(self.fields):
-            options.append(sequence([field.member, self._rule(at + 1, 1)]))
-            if field.required:
-                return choice(options)
+        """Where numbers make no difference: around the first member that must be there, in one
+        sequence; without one, the first that is there, and then the others."""
+        first = next((at for at, field in enumerate(self.fields) if field.required), None)
+        if first is not None:
+            before = [optional(sequence([f.member, COMMA])) for f in self.fields[:first]]
+            return sequence([*before, self.fields[first].member, *self._rest(first + 1)])
+        few = len(self.fields) <= _FEW
+        options = [
+            sequence([field.member, *(self._rest(at + 1) if few else [self._rule(at + 1, 1)])])
+            for at, field in enumerate(self.fields)
+        ]
         return choice([*options, self._tail(0)])
+
+    def _rest(self, at: int) -> list[Symbol]:
+        """Fields from `at` on, each after a comma, and what follows them all."""
+        rest = [sequence([COMMA, field.member]) for field in self.fields[at:]]
+        steps = zip(rest, self.fields[at:], strict=True)
+        return [
+            *(part if field.required else optional(part) for part, field in steps),
+            self._rule(len(self.fields), 1),
+        ]
 
     def _after(self, at: int, count: int) -> Symbol:
         """Fields from `at` on, in one sequence as long as there is one way only."""

@@ -14,17 +14,30 @@ EMPTY_TEXT: Symbol
 NOTHING: Symbol
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Symbol:
-    """A piece of a rule. `kind`: "text" (a terminal or literal), "rule", "seq", "alt", "rep"."""
+    """A piece of a rule. `kind`: "text" (a terminal or literal), "rule", "seq", "alt", "rep".
 
-    kind: str
-    text: str = ""
-    rule: int = -1
-    parts: tuple[Symbol, ...] = ()
-    low: int = 0
-    high: int | None = None
-    when: str = ""
+    Not to be changed; a frozen dataclass would take three times as long to make."""
+
+    __slots__ = ("high", "kind", "low", "parts", "rule", "text", "when")
+
+    def __init__(
+        self,
+        kind: str,
+        text: str = "",
+        rule: int = -1,
+        parts: tuple[Symbol, ...] = (),
+        low: int = 0,
+        high: int | None = None,
+        when: str = "",
+    ) -> None:
+        self.kind = kind
+        self.text = text
+        self.rule = rule
+        self.parts = parts
+        self.low = low
+        self.high = high
+        self.when = when
 
 
 EMPTY_TEXT = Symbol("seq")
@@ -71,6 +84,7 @@ class Grammar:
     names: list[str] = field(default_factory=list)
     terminals: dict[str, str] = field(default_factory=dict)
     directives: dict[str, str] = field(default_factory=dict)
+    _starts: dict[str, str] = field(default_factory=dict)
     weight: int = 0
     """Of all terminals together: what llguidance's lexer has to build."""
 
@@ -83,8 +97,12 @@ class Grammar:
     def define(self, rule: Symbol, body: Symbol) -> None:
         self.rules[rule.rule] = body
 
-    def terminal(self, expression: str) -> Symbol:
-        name = self.terminals.setdefault(expression, f"{self.prefix.upper()}T{len(self.terminals)}")
+    def terminal(self, expression: str, start: Symbol | None = None) -> Symbol:
+        """The terminal of this expression; `start` is another that the expression begins with."""
+        whole = f"{start.text}{expression}" if start else expression
+        name = self.terminals.setdefault(whole, f"{self.prefix.upper()}T{len(self.terminals)}")
+        if start:
+            self._starts[name] = start.text
         return Symbol("text", text=name)
 
     def embedded(self, directive: str) -> Symbol:
@@ -125,6 +143,7 @@ class Grammar:
             assert body is not None
             lines.append(f"{self.names[number]}: {self._write(body, used)}")
         lines += [f"{n}: {d}" for d, n in self.directives.items() if n in used]
+        used.update({s: None for n, s in self._starts.items() if n in used})
         lines += [f"{n}: {e}" for e, n in self.terminals.items() if n in used]
         return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from provider.protocol.schema.keywords_object import OBJECT, object_parts
 from provider.protocol.schema.keywords_scalar import NUMBER, STRING, numbers, strings
 from provider.protocol.schema.objects import Objects
 from provider.protocol.schema.refused import Malformed
+from provider.protocol.schema.regular import algebra
 from provider.protocol.schema.shape import ANYTHING, TYPES, Shape, constants, only_objects
 from provider.protocol.schema.unevaluated import unevaluated
 from provider.protocol.schema.values import Values
@@ -59,30 +60,42 @@ def _assertions(values: Values, place: Place) -> list[Formula]:
     keywords = schema.keys()
     allowed = _types(place)
     parts: list[Formula] = []
-    shape = Shape(
-        ANYTHING.null,
-        ANYTHING.booleans,
-        numbers(place) if keywords & NUMBER else ANYTHING.numbers,
-        strings(place) if keywords & STRING else ANYTHING.strings,
-        arrays(values, place) if keywords & ARRAY else ANYTHING.arrays,
-        ANYTHING.objects,
-    )
+    said: dict[str, Any] = {}
+    if keywords & NUMBER:
+        said["numbers"] = numbers(place)
+    if keywords & STRING:
+        said["strings"] = strings(place)
+    if keywords & ARRAY:
+        said["arrays"] = arrays(values, place)
     if keywords & OBJECT:
-        objects, more = object_parts(values, place)
-        shape = replace(shape, objects=objects)
+        said["objects"], more = object_parts(values, place)
         parts += more
-    if allowed is not None:
-        shape = shape.intersect(allowed)
+    shape = _within(allowed, said)
     for keyword in ("enum", "const"):
         if keyword in schema:
             shape = shape.intersect(_constants(place, keyword))
     return [is_(shape), *parts]
 
 
-def _types(place: Place) -> Shape | None:
+def _within(allowed: Shape, said: dict[str, Any]) -> Shape:
+    """The values of the types, as far as the keywords of each type let them."""
+    if not said:
+        return allowed
+    kept = {
+        kind: value
+        for kind, value in said.items()
+        if (old := getattr(allowed, kind)) != algebra.EMPTY and old != ()
+    }
+    whole = allowed.numbers if "numbers" in kept else ANYTHING.numbers
+    if whole != ANYTHING.numbers:
+        kept["numbers"] = Shape(numbers=whole).intersect(Shape(numbers=kept["numbers"])).numbers
+    return replace(allowed, **kept)
+
+
+def _types(place: Place) -> Shape:
     names = place.schema.get("type")
     if names is None:
-        return None
+        return ANYTHING
     listed = names if isinstance(names, list) else [names]
     for name in listed:
         if not isinstance(name, str) or name not in TYPES:

@@ -47,13 +47,19 @@ def json_string(r: Re, tail: str = '"') -> str:
         taken = [f"~{_paren(json_string(p.args[0], tail))}" for p in r.args if p.kind == NOT]
         return " & ".join([*(_paren(json_string(p, tail)) for p in parts), *taken])
     if r.kind == NOT:
-        return f"{json_string(ALL, tail)} & ~{_paren(json_string(r.args[0], tail))}"
+        inner = json_string(r.args[0], tail)
+        return f"{_any(tail)} & ~{inner if _positive(r.args[0]) else _paren(inner)}"
     if r.kind == ALT and not _positive(r):
         return " | ".join(_paren(json_string(a, tail)) for a in r.args)
     body = _Writer(quoted=True).write(r)
-    if _one_regex(body):
+    if body != EMPTY_LITERAL and (_positive(r) or _one_regex(body)):
         return f'/"{_group(body[1:-1])}{tail}/'
     return f'/"{tail}/' if body == EMPTY_LITERAL else f'/"/ {_paren(body)} /{tail}/'
+
+
+@lru_cache(maxsize=2)
+def _any(tail: str) -> str:
+    return json_string(ALL, tail)
 
 
 def plain(r: Re) -> str:
