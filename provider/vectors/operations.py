@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from provider.errors import InvalidRequest
+from provider.protocol.values import is_encodable
 from provider.vectors.catalog import Catalog
 from provider.vectors.embedding import Stored
 from provider.vectors.flow import Flow, Query
@@ -74,7 +75,7 @@ def _generated(source: Source, name: str) -> bool:
 
 
 def check_columns(source: Source, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, if every name is a column that may be written."""
+    """The values, if every name is a column that may be written and every text can be stored."""
     written = {column.name for column in source.columns if not column.generated}
     known = written - {source.embedding_column}
     unknown = [name for name in values if name not in known]
@@ -84,6 +85,13 @@ def check_columns(source: Source, values: Mapping[str, Any]) -> dict[str, Any]:
             f"{', '.join(sorted(known))}.",
             param=unknown[0],
         )
+    for name, value in values.items():
+        if isinstance(value, str) and ("\0" in value or not is_encodable(value)):
+            raise InvalidRequest(
+                f"{source.table}.{name} cannot hold a NUL byte or a lone surrogate; "
+                "expected Unicode text without them.",
+                param=name,
+            )
     return dict(values)
 
 

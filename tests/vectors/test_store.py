@@ -218,3 +218,13 @@ def test_a_store_follows_a_switch_at_run_time_and_refuses_an_incomplete_space(
 def test_without_an_upgrade_the_way_out_is_named(app: App) -> None:
     with pytest.raises(ConfigurationError, match="sllm db upgrade"):
         store_of(app, "local").open()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud800"])
+def test_a_text_that_no_database_can_hold_is_named(app: App, text: str) -> None:
+    app.upgrade(runner.INDEXED)
+    with store_of(app, "local") as store:
+        (row_id,) = store.add(["kitchen"])
+        for write in (lambda: store.add([text]), lambda: store.update(row_id, {"content": text})):
+            with pytest.raises(InvalidRequest, match=r"documents.content cannot hold a NUL"):
+                write()
