@@ -97,8 +97,9 @@ def _begins(asked: TextRequest, language: Language) -> list[str]:
     """What each answer repeats of its prompt."""
     if not asked.echo:
         return [""] * len(asked.prompts)
+    decode = language.tokenizer.decode
     return [
-        item if isinstance(item, str) else language.tokenizer.decode(item) for item in asked.prompts
+        item if isinstance(item, str) else decode(item, keep_special=True) for item in asked.prompts
     ]
 
 

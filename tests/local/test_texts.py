@@ -106,6 +106,11 @@ async def test_echo(provider: LocalProvider) -> None:
     tokenizer = (await provider.language.get()).tokenizer
     body = await completion(provider, prompt=tokenizer.encode("거실"), echo=True)
     assert texts(body)[0].startswith("거실")
+    control = min(tokenizer.special_ids)
+    body = await completion(provider, prompt=[control, *tokenizer.encode("거실")], echo=True)
+    said = tokenizer.token_bytes(control).decode()
+    assert said
+    assert texts(body)[0].startswith(f"{said}거실")
 
 
 async def test_logprobs_in_the_older_shape(provider: LocalProvider) -> None:
