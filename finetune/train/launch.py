@@ -125,4 +125,4 @@ def _free_port() -> int:
 
 def this_command() -> list[str]:
     """The command under way, to be started again."""
-    return [sys.executable, "-m", "provider.cli", *sys.argv[1:]]
+    return [sys.executable, "-P", "-m", "provider.cli", *sys.argv[1:]]

