@@ -20,8 +20,10 @@ serve: $(VENV)/.serve  ## set up, then serve the local provider on 127.0.0.1:800
 
 test: $(VENV)/.dev  ## set up, then lint, types and the whole suite
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types $(CORE)/.core
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory core
+	@log=$$(mktemp); $(MAKE) --no-print-directory core >"$$log" 2>&1 & core=$$!; \
+		$(MAKE) --no-print-directory unit; unit=$$?; \
+		echo "The core alone, whose tests ran beside these:"; wait $$core; code=$$?; \
+		cat "$$log"; rm -f "$$log"; [ $$unit -eq 0 ] && [ $$code -eq 0 ]
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -34,7 +36,7 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 core: $(CORE)/.core  ## the same with the core alone, openai 2.x and LiteLLM
-	$(CORE)/bin/python -m pytest tests/core tests/switching tests/responses tests/contract
+	$(CORE)/bin/python -m pytest -p no:cacheprovider tests/core tests/switching tests/responses tests/contract
 
 clients: $(VENV)/.dev  ## other people's clients against the running server
 	$(BIN)/python -m tests.clients
