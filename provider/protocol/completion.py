@@ -84,6 +84,8 @@ class Answer:
     def end(self, reason: Literal["stop", "length"]) -> list[Step]:
         """The last steps; `reason` is the engine's."""
         steps = [self._step(delta) for delta in self.reader.close()]
+        if self._waiting and not self.calls:  # of last tokens that have no text
+            steps.append(self._step(Text("")))
         called = reason == "stop" and self.calls and not self.forced
         self.reason = _CALLED[self.legacy] if called else reason
         return steps
