@@ -140,6 +140,7 @@ class Tools:
 
 NO_TOOLS = Tools()
 
+_BESIDE_REF = frozenset({"$schema", "$id", "id", "$defs", "definitions", "title", "description"})
 _NO_ARGUMENTS: Mapping[str, Any] = {
     "type": "object",
     "properties": {},
@@ -209,10 +210,22 @@ def _function(raw: Mapping[str, Any], path: str) -> Function:
             f"'type: \"object\"', got 'type: \"{values.shown(kind)}\"'.",
             "invalid_function_parameters",
         )
-    schema = {"type": "object", **parameters}
     return Function(
-        raw["name"], raw.get("description"), schema, f"{path}.parameters", bool(raw.get("strict"))
+        raw["name"],
+        raw.get("description"),
+        _of_objects(parameters),
+        f"{path}.parameters",
+        bool(raw.get("strict")),
     )
+
+
+def _of_objects(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Up to draft 7, whose names begin so, `$ref` hides a type that stands beside it."""
+    older = str(parameters.get("$schema")).startswith("http://json-schema.org/")
+    if not older or "$ref" not in parameters:
+        return {"type": "object", **parameters}
+    beside = {name: value for name, value in parameters.items() if name in _BESIDE_REF}
+    return {"type": "object", **beside, "allOf": [{"$ref": parameters["$ref"]}]}
 
 
 def _check_unique(declared: tuple[Function, ...]) -> None:

@@ -103,6 +103,20 @@ def test_arguments_are_bound_by_the_schema(arguments: str) -> None:
     assert not accepts(request(tools=TOOLS), written("get_weather", arguments))
 
 
+@pytest.mark.parametrize("draft", ["http://json-schema.org/draft-07/schema#", None])
+def test_arguments_are_an_object_where_a_reference_hides_the_type(draft: str | None) -> None:
+    parameters = {
+        **({"$schema": draft} if draft else {}),
+        "$ref": "#/definitions/Stale",
+        "definitions": {"Stale": {"properties": {"days": {"type": "integer"}}}},
+    }
+    function = {"name": "stale", "parameters": parameters}
+    asked = request(tools=[{"type": "function", "function": function}])
+    assert accepts(asked, written("stale", '{"days":60}'))
+    assert not accepts(asked, written("stale", '{"days":"x"}'))
+    assert not accepts(asked, written("stale", '"a text"'))
+
+
 def test_text_beside_tools_may_be_bound_too() -> None:
     form = {
         "type": "json_schema",
