@@ -156,12 +156,31 @@ _SEED: Schema = _optional({"type": "integer", "minimum": -(2**63), "maximum": 2*
 
 _TOKENS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 
+_GENERATION: dict[str, Schema] = {
+    "model": _NAME,
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "n": _count(1, 128),
+    "stop": _STOP,
+    "max_tokens": _count(1),
+    "seed": _SEED,
+    "presence_penalty": _number(-2, 2),
+    "frequency_penalty": _number(-2, 2),
+    "logit_bias": _BIAS,
+    "stream": _FLAG,
+    "stream_options": _optional(
+        {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
+    ),
+    "user": _TEXT,
+    **_EXTENSIONS,
+}
+
 COMPLETION_REQUEST: Schema = {
     "type": "object",
     "additionalProperties": False,
     "required": ["model", "prompt"],
     "properties": {
-        "model": _NAME,
+        **_GENERATION,
         "prompt": {
             "anyOf": [
                 _NAME,
@@ -170,23 +189,8 @@ COMPLETION_REQUEST: Schema = {
                 {"type": "array", "items": _TOKENS, "minItems": 1},
             ]
         },
-        "max_tokens": _count(1),
         "echo": _FLAG,
         "logprobs": _count(0, 20),
-        "n": _count(1, 128),
-        "temperature": _number(0, 2),
-        "top_p": _number(0, 1),
-        "seed": _SEED,
-        "stop": _STOP,
-        "presence_penalty": _number(-2, 2),
-        "frequency_penalty": _number(-2, 2),
-        "logit_bias": _BIAS,
-        "stream": _FLAG,
-        "stream_options": _optional(
-            {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
-        ),
-        "user": _TEXT,
-        **_EXTENSIONS,
     },
 }
 
@@ -195,20 +199,11 @@ CHAT_REQUEST: Schema = {
     "additionalProperties": False,
     "required": ["model", "messages"],
     "properties": {
-        "model": _NAME,
+        **_GENERATION,
         "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
-        "temperature": _number(0, 2),
-        "top_p": _number(0, 1),
-        "n": _count(1, 128),
-        "stop": _STOP,
-        "max_tokens": _count(1),
         "max_completion_tokens": _count(1),
-        "seed": _SEED,
         "logprobs": _FLAG,
         "top_logprobs": _count(0, 20),
-        "presence_penalty": _number(-2, 2),
-        "frequency_penalty": _number(-2, 2),
-        "logit_bias": _BIAS,
         "response_format": _RESPONSE_FORMAT,
         "tools": {
             "type": "array",
@@ -222,13 +217,7 @@ CHAT_REQUEST: Schema = {
         },
         "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, _CHOSEN_TOOL]},
         "parallel_tool_calls": {"type": "boolean"},
-        "stream": _FLAG,
-        "stream_options": _optional(
-            {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
-        ),
-        "user": _TEXT,
         "metadata": _optional(_OBJECT),
-        **_EXTENSIONS,
     },
 }
 

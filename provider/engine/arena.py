@@ -51,6 +51,11 @@ class Arena:
         self._free = [(0, self.pages)]
         return self
 
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """`keys` and `values` [T, heads, width] of a layer into `places` [T]."""
+        self.keys[layer].index_copy_(0, places, keys)
+        self.values[layer].index_copy_(0, places, values)
+
     def allocate(self, tokens: int) -> int | None:
         """The first place of a free range of `tokens` (whole pages); None if there is none."""
         wanted = tokens // PAGE

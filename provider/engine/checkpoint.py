@@ -175,21 +175,8 @@ def _load_model(
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True, **options
             )
-    except torch.OutOfMemoryError as error:
-        raise ConfigurationError(
-            f"{folder} does not fit on {device} ({error}); free memory, set "
-            "LOCAL_LLM_QUANTIZATION=nf4 or choose a smaller model."
-        ) from error
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{folder} cannot be loaded ({_one_line(error)}); install what is missing: "
-            f"pip install 'sllm-provider[{'quantized' if quantization else 'local'}]'."
-        ) from error
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
-        raise ConfigurationError(
-            f"{folder} cannot be loaded ({_one_line(error)}); expected weights that fit its "
-            "config.json; copy or download the folder again."
-        ) from error
+    except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
+        raise _not_loaded(error, folder, device, quantization) from error
     model: PreTrainedModel = loaded[0] if "device_map" in options else loaded[0].to(device)
     _check_report(loaded[1], folder)
     _check_tied(model, folder)
@@ -198,6 +185,26 @@ def _load_model(
     model.eval()
     model.requires_grad_(False)
     return model
+
+
+def _not_loaded(
+    error: Exception, folder: Path, device: torch.device, quantization: Quantization | None
+) -> ConfigurationError:
+    if isinstance(error, torch.OutOfMemoryError):
+        return ConfigurationError(
+            f"{folder} does not fit on {device} ({error}); free memory, set "
+            "LOCAL_LLM_QUANTIZATION=nf4 or choose a smaller model."
+        )
+    if isinstance(error, ImportError):
+        extra = "quantized" if quantization else "local"
+        return ConfigurationError(
+            f"{folder} cannot be loaded ({_one_line(error)}); install what is missing: "
+            f"pip install 'sllm-provider[{extra}]'."
+        )
+    return ConfigurationError(
+        f"{folder} cannot be loaded ({_one_line(error)}); expected weights that fit its "
+        "config.json; copy or download the folder again."
+    )
 
 
 def _check_tied(model: PreTrainedModel, folder: Path) -> None:

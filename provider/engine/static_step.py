@@ -74,8 +74,7 @@ class GatheredAttention:
         self._visible = (at < lengths)[:, None, None, :]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        self._arena.keys[layer].index_copy_(0, self._places, keys)
-        self._arena.values[layer].index_copy_(0, self._places, values)
+        self._arena.write(layer, self._places, keys, values)
 
     def attend(
         self, layer: int, query: Tensor, scale: float | None, window: int | None = None

@@ -46,15 +46,19 @@ async def completed(
     return head.completion([answer.choice() for answer in grown], usage)
 
 
-async def streamed(
-    request: ChatRequest, head: Head, events: AsyncGenerator[Event, None]
-) -> sse.EventStream:
-    """Waits for the first event, so that a refusal still has its own status."""
+async def begun(events: AsyncGenerator[Event, None]) -> Event:
+    """The first event, waited for so that a refusal still has its own status."""
     try:
-        first = await anext(events)
+        return await anext(events)
     except BaseException:
         await events.aclose()
         raise
+
+
+async def streamed(
+    request: ChatRequest, head: Head, events: AsyncGenerator[Event, None]
+) -> sse.EventStream:
+    first = await begun(events)
     chunks = Chunks(head, answers(request), include_usage=request.include_usage)
     return sse.EventStream(_chunks(chunks, first, events), events.aclose)
 

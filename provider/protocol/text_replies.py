@@ -11,6 +11,7 @@ from typing import Any
 from provider.engine.request import Done, Event, Finished, Piece, TokenLogprob, Usage
 from provider.protocol import sse
 from provider.protocol.completion import Head, usage_object
+from provider.protocol.replies import begun
 from provider.protocol.texts import TextRequest
 
 
@@ -119,12 +120,7 @@ async def streamed(
     head: Head,
     events: AsyncGenerator[Event, None],
 ) -> sse.EventStream:
-    """Waits for the first event, so that a refusal still has its own status."""
-    try:
-        first = await anext(events)
-    except BaseException:
-        await events.aclose()
-        raise
+    first = await begun(events)
     chunks = _chunks(_Stream(request, grown, head), first, events)
     return sse.EventStream(chunks, events.aclose)
 
