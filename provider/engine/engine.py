@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from provider.engine.adapters import AdapterStore, read_pairs
-from provider.engine.answer import Answer, Job, OnEvent
+from provider.engine.answer import Answer
 from provider.engine.cache import KVCache
 from provider.engine.constraint import ConstraintState, GrammarCache
 from provider.engine.device import make_current, works
 from provider.engine.graph_start import graphs_for
+from provider.engine.job import Job, OnEvent
 from provider.engine.limits import Limits
 from provider.engine.memory import cache_shape
 from provider.engine.prefix import PrefixCache

@@ -16,12 +16,13 @@ from collections import deque
 
 from torch import Tensor
 
-from provider.engine.answer import Answer, Job
+from provider.engine.answer import Answer
 from provider.engine.attention import Segment
 from provider.engine.constraint import Blocks
 from provider.engine.costs import CostModel, allot
 from provider.engine.draws import Draws, Rows, rows_of
 from provider.engine.habits import History
+from provider.engine.job import Job
 from provider.engine.prefix import SHORTEST
 from provider.engine.runner import Runner, Step
 from provider.engine.space import Space

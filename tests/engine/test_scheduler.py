@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from provider.engine.answer import Job
 from provider.engine.checkpoint import Checkpoint, load
 from provider.engine.engine import Engine
+from provider.engine.job import Job
 from provider.engine.limits import Limits
 from provider.engine.request import Done, Finished, GenerationRequest, Piece, Sampling
 from provider.errors import ServerError
