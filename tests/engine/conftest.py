@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from provider.engine.exaone import CHAT_TEMPLATE, ExaoneConfig, ExaoneForCausalLM, register
+from provider.engine.native.kernels import Kernels, kernels
 
 TEXT = [
     "평면도를 분석하면 거실은 남향이고 채광이 좋습니다. 침실은 세 개, 욕실은 두 개입니다.",
@@ -43,6 +44,14 @@ def train_tokenizer(specials: list[str], **names: str) -> PreTrainedTokenizerFas
     )
     backend.train_from_iterator(TEXT * 4, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.fixture(scope="session")
+def own() -> Kernels:
+    """The C kernels, for tests that `needs_kernels` marks."""
+    found = kernels()
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ from provider.engine.fused import FusedRunner
 from provider.engine.head import Head
 from provider.engine.limits import Limits
 from provider.engine.linear import Linear
-from provider.engine.native.kernels import BLOCK, Kernels, kernels
+from provider.engine.native.kernels import BLOCK, Kernels
 from provider.engine.request import GenerationRequest, Sampling
 from provider.protocol.schema import compile
+from tests.engine.needs import needs_kernels
 from tests.engine.serving import serve
 
 SCHEMA = {
@@ -41,18 +41,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TEXT = '{"name":"안방 1","kind":"침실","sizes":[12,7,3],"ok":true}'
-
-needs_kernels = pytest.mark.skipif(
-    shutil.which("cc") is None or not torch.cpu._is_avx512_bf16_supported(),
-    reason="needs a C compiler and AVX512-BF16",
-)
-
-
-@pytest.fixture(scope="module")
-def own() -> Kernels:
-    found = kernels()
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="module")

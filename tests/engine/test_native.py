@@ -15,20 +15,11 @@ from provider.engine.cache import CacheShape, KVCache
 from provider.engine.linear import Linear
 from provider.engine.native import build
 from provider.engine.native import kernels as module
-from provider.engine.native.kernels import Kernels, kernels
+from provider.engine.native.kernels import Kernels
 from provider.engine.urn import _weigh
+from tests.engine.needs import needs_kernels
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("cc") is None or not torch.cpu._is_avx512_bf16_supported(),
-    reason="needs a C compiler and AVX512-BF16",
-)
-
-
-@pytest.fixture(scope="module")
-def own() -> Kernels:
-    found = kernels()
-    assert found is not None
-    return found
+pytestmark = needs_kernels
 
 
 @pytest.mark.parametrize("threads", [1, 2])
